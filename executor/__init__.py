@@ -1,0 +1,1 @@
+"""The engine that runs batches on real hardware; the core's scheduler drives it unchanged."""

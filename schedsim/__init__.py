@@ -1,0 +1,1 @@
+"""The scheduling laboratory for LLM serving."""

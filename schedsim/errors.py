@@ -1,0 +1,21 @@
+"""The exceptions that a user's mistake can raise; every message says what to do next."""
+
+
+class SchedsimError(Exception):
+    """A mistake in input, configuration or a plug-in, told in one message without a traceback."""
+
+
+class TraceError(SchedsimError):
+    """A trace cannot be read or does not hold what it should."""
+
+
+class ConfigError(SchedsimError):
+    """An option, a name or a parameter is wrong."""
+
+
+class PolicyError(SchedsimError):
+    """A policy raised, asked for something impossible or left work that can never run."""
+
+
+class OutputError(SchedsimError):
+    """A result directory or file cannot be written."""
