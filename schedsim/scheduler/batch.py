@@ -1,10 +1,12 @@
 """`Batch`: the decision for one iteration, and `BatchShape`, what a step-time model sees of it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 from schedsim.request import Request
+
+_by_order = attrgetter("order")
 
 
 @dataclass(slots=True)
@@ -50,3 +52,57 @@ class ScheduledTokens(NamedTuple):
     tokens: int
     kind: str
     context: int
+
+
+@dataclass(slots=True)
+class Batch(BatchShape):
+    """What runs in one iteration: the decode set as a whole (`runs_decodes`) and prefill chunks.
+
+    `decodes` is the live list of the decode set's members, so `expand` is right from the decision
+    until the batch is completed. `resumed` are the admitted ones that had been preempted before.
+    """
+
+    iteration: int = 0
+    decided_at: float = 0.0
+    runs_decodes: bool = False
+    decodes: list[Request] = field(default_factory=list)
+    prefills: list[Chunk] = field(default_factory=list)
+    admitted: list[Request] = field(default_factory=list)
+    preempted: list[Request] = field(default_factory=list)
+
+    def expand(self) -> list[ScheduledTokens]:
+        """Every request of the batch with its tokens, in running order."""
+        admitted = {request.id for request in self.admitted}
+        entries = []
+        for chunk in self.prefills:
+            kind = "run"
+            if chunk.request.id in admitted:
+                kind = "resume" if chunk.request.preemptions else "new"
+            entries.append(ScheduledTokens(chunk.request, chunk.tokens, kind, chunk.context))
+        if self.runs_decodes:
+            for request in self.decodes:
+                entries.append(ScheduledTokens(request, 1, "run", request.num_computed_tokens))
+        entries.sort(key=lambda entry: entry.request.order)
+        return entries
+
+
+@dataclass(slots=True)
+class Completion:
+    """What an iteration brought; `finished` is in running order."""
+
+    batch: Batch
+    finished: list[Request]
+
+    def sampled(self) -> list[Request]:
+        """Who got a token, in running order; right until the next decision. O(n)."""
+        batch = self.batch
+        ended = {request.id for request in self.finished}
+        if batch.runs_decodes:
+            sampled = batch.decodes + self.finished
+        else:
+            sampled = [
+                chunk.request
+                for chunk in batch.prefills
+                if chunk.request._decode_set is not None or chunk.request.id in ended
+            ]
+        return sorted(sampled, key=_by_order)

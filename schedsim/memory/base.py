@@ -1,0 +1,81 @@
+"""`KVCache`: the contract of every memory manager. Knows requests and blocks, not policies."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from schedsim.request import Request
+
+
+class KVCache(ABC):
+    """Hands out physical blocks of `block_size` token slots; the scheduler is its only caller.
+
+    Ids run from 1 to `total_blocks`; 0 is the null block of an executor's block table. A request
+    either holds what it asked for with `reserve`, or is a *decode member* (`join` to `leave` or
+    `release`): then it takes one more slot in every iteration that runs the decode set, and the
+    manager knows by itself when that needs a block. Such an iteration is: `needy` says who lacks a
+    slot, `grow` or `grow_all` gives it, `advance` says that all members used theirs.
+    """
+
+    def __init__(self, total_blocks: int, block_size: int) -> None:
+        self.total_blocks = total_blocks
+        self.block_size = block_size
+
+    @property
+    @abstractmethod
+    def free_blocks(self) -> int:
+        """Blocks that nobody holds."""
+
+    def blocks_for(self, tokens: int) -> int:
+        """Blocks that hold `tokens` tokens of one request."""
+        return -(-tokens // self.block_size)
+
+    @abstractmethod
+    def reserve(self, request: Request, tokens: int) -> bool:
+        """Give `request` room for `tokens` tokens in all; False, and no change, if there is none.
+
+        Never shrinks. `request` is not a decode member.
+        """
+
+    @abstractmethod
+    def release(self, request: Request) -> None:
+        """Take back all that `request` holds; it leaves the decode members if it is one.
+
+        Raises:
+            KeyError: it holds nothing (released twice, or never admitted).
+        """
+
+    @abstractmethod
+    def block_table(self, request: Request) -> Sequence[int]:
+        """The ids of its blocks in token order; empty if it holds none."""
+
+    @abstractmethod
+    def join(self, request: Request) -> None:
+        """Make `request` a decode member; all its computed tokens have room."""
+
+    @abstractmethod
+    def leave(self, request: Request) -> None:
+        """End its membership; it keeps its blocks."""
+
+    @property
+    @abstractmethod
+    def needy(self) -> Sequence[Request]:
+        """Decode members without a slot for their next token, in running order."""
+
+    @abstractmethod
+    def grow(self, request: Request) -> bool:
+        """Give one needy member a slot for its next token; False, and no change, if none is left.
+
+        True at once for a member that is not needy.
+        """
+
+    @abstractmethod
+    def grow_all(self) -> None:
+        """`grow` every needy member in running order; there are at most `free_blocks` of them."""
+
+    @abstractmethod
+    def advance(self) -> None:
+        """All members used the slot for their next token."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Assert every invariant; O(blocks)."""

@@ -1,0 +1,131 @@
+"""`Policy`: the base of every scheduling policy, and the two levels at which one is written.
+
+Level 1 overrides hooks: small decisions with defaults that together are vLLM's v1 scheduler.
+Level 0 overrides `schedule` and composes an iteration from the verbs of `step`.
+"""
+
+from collections.abc import Hashable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from schedsim.request import Request
+
+if TYPE_CHECKING:
+    from schedsim.scheduler.step import Step
+
+
+class Gate(Enum):
+    """The answer to "may this waiting request be admitted now?"."""
+
+    ADMIT = "admit"
+    SKIP = "skip"
+    STOP = "stop"
+
+
+class Release(Enum):
+    """When a finished request gives back its seat and its blocks."""
+
+    IMMEDIATE = "immediate"
+    BATCH_END = "batch_end"
+
+
+class Policy:
+    """Decides what runs in an iteration; acts through the verbs of `step`, never on the books.
+
+    A policy is a dataclass whose fields are its parameters. It must be deterministic: ties break
+    by request id, which is the order of arrival. It may keep state of its own; one object serves
+    one run.
+    """
+
+    name: ClassVar[str] = "policy"
+
+    running_order: Literal["admission", "arrival"] = "admission"
+    """How the running list is ordered: what runs first, and who is last when a block is missing."""
+
+    needs_free_block: bool = False
+    """Whether a decode may run only while at least one block is free, even if it needs none."""
+
+    admit_after_preempt: bool = False
+    """Whether an iteration that preempted may also admit."""
+
+    def default_token_budget(self, max_model_len: int) -> int:
+        """The iteration's token budget where the user gives none."""
+        return 2048
+
+    def watermark_blocks(self, total_blocks: int) -> int:
+        """Blocks that admission leaves free even in an empty engine."""
+        return 0
+
+    def schedule(self, step: "Step") -> None:
+        """Compose one iteration from the verbs of `step`."""
+        step.run_running()
+        if self.admit_after_preempt or not step.preempted:
+            step.admit_waiting()
+
+    def accept(self, request: Request, step: "Step") -> bool:
+        """Whether to take `request` at all, asked at its arrival."""
+        return True
+
+    def group(self, request: Request) -> Hashable:
+        """The sub-queue that `request` waits in."""
+        return None
+
+    def group_key(self, group: Any) -> Any:
+        """The rank of a sub-queue, smallest first; asked anew at every admission."""
+        return 0
+
+    def key(self, request: Request) -> Any:
+        """The rank inside the sub-queue, smallest first; constant while the request waits."""
+        return request.arrival
+
+    def gate(self, request: Request, tokens: int, step: "Step") -> Gate:
+        """Whether to admit the waiting `request` with a first chunk of `tokens`."""
+        return Gate.ADMIT
+
+    def budget(self, step: "Step") -> int:
+        """The token budget of this iteration."""
+        return step.token_budget
+
+    def chunk(self, request: Request, tokens: int, step: "Step") -> int:
+        """How many of the `tokens` that `request` has left to prefill run now; 0 holds it."""
+        return min(tokens, step.tokens_left)
+
+    def reservation(self, request: Request, tokens: int) -> int:
+        """Room in tokens to take at admission, of which the first chunk uses `tokens`."""
+        return tokens
+
+    def victim(self, needy: Request, step: "Step") -> Request | None:
+        """Whom to preempt when running `needy` lacks a block; None lets `needy` wait instead."""
+        return step.last_running()
+
+    def displace(self, request: Request, step: "Step") -> Request | None:
+        """Whom to preempt so that waiting `request` gets a seat or blocks; None: nobody."""
+        return None
+
+    def wake_at(self, step: "Step") -> float | None:
+        """When to ask again after an iteration that ran nothing; None: at the next arrival."""
+        return None
+
+    def release(self, request: Request) -> Release:
+        """When a finished request's seat and blocks come free."""
+        return Release.IMMEDIATE
+
+    def on_arrival(self, request: Request, step: "Step") -> None:
+        """`request` was taken and now waits."""
+
+    def on_admit(self, request: Request, step: "Step") -> None:
+        """`request` was admitted."""
+
+    def on_preempt(self, request: Request, step: "Step") -> None:
+        """`request` was preempted."""
+
+    def on_tokens(self, request: Request, tokens: int, step: "Step") -> None:
+        """`request` emitted `tokens` output tokens; must be additive in `tokens`."""
+
+    def on_finish(self, request: Request, step: "Step") -> None:
+        """`request` finished."""
+
+
+def overrides(policy: Policy, hook: str) -> bool:
+    """Whether `policy` replaces a hook of the base class; what it leaves alone costs nothing."""
+    return getattr(type(policy), hook) is not getattr(Policy, hook) or hook in vars(policy)

@@ -1,0 +1,374 @@
+"""`Scheduler`: the books of one engine. It asks the policy, emits batches, takes completions."""
+
+import traceback
+from bisect import bisect_left, insort
+from collections.abc import Callable
+from heapq import merge
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from schedsim.errors import PolicyError, SchedsimError
+from schedsim.memory.base import KVCache
+from schedsim.policies.base import Policy, Release, overrides
+from schedsim.request import Request, Status
+from schedsim.scheduler.batch import Batch, BatchShape, Completion
+from schedsim.scheduler.decode_set import DecodeSet
+from schedsim.scheduler.step import Step
+from schedsim.scheduler.token_log import TokenLog
+from schedsim.scheduler.waiting import WaitingQueue
+
+if TYPE_CHECKING:
+    from schedsim.predictors import Predictor
+
+_by_order = attrgetter("order")
+_CORE_FOLDERS = (Path(__file__).parent, Path(__file__).parent.parent / "memory")
+
+
+class Scheduler:
+    """The iteration-level scheduler that both backends drive.
+
+    A backend calls `add` for each arrival, then `schedule` for a batch, runs it, and tells
+    `complete` when it ended. A running request is in exactly one of four places: the decode set,
+    `prefilling` (known tokens not all computed), `held` (decodes, but got no token lately) or
+    `padding` (finished, keeps its seat until its batch ends). True output lengths stay in here.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        kv_cache: KVCache,
+        *,
+        max_seqs: int = 256,
+        token_budget: int | None = None,
+        max_model_len: int = 8192,
+        predictor: "Predictor | None" = None,
+        estimator: Callable[[BatchShape], float] | None = None,
+    ) -> None:
+        """`token_budget` None takes the policy's default; `estimator` answers `step.estimate`."""
+        self.policy = policy
+        self.kv_cache = kv_cache
+        self.max_seqs = max_seqs
+        self.max_model_len = max_model_len
+        self.token_budget = token_budget or policy.default_token_budget(max_model_len)
+        self.predictor = predictor
+        self.estimator = estimator
+        self.token_log = TokenLog()
+        self.decode_set = DecodeSet(self.token_log.decode_ends)
+        self.prefilling: list[Request] = []
+        self.held: list[Request] = []
+        self.padding: list[Request] = []
+        self.queue = WaitingQueue(
+            policy.key if overrides(policy, "key") else None,
+            policy.group if overrides(policy, "group") else None,
+            policy.group_key if overrides(policy, "group_key") else None,
+        )
+        self.stored_tokens = 0
+        self.has_chunk = overrides(policy, "chunk")
+        self.has_gate = overrides(policy, "gate")
+        self.has_reservation = overrides(policy, "reservation")
+        self.has_on_admit = overrides(policy, "on_admit")
+        self.has_on_preempt = overrides(policy, "on_preempt")
+        self._has_accept = overrides(policy, "accept")
+        self._has_budget = overrides(policy, "budget")
+        self._has_release = overrides(policy, "release")
+        self._has_on_tokens = overrides(policy, "on_tokens")
+        self._has_on_finish = overrides(policy, "on_finish")
+        self._targets: dict[int, int] = {}
+        self._finishing: dict[int, list[Request]] = {}
+        self._next_order = 0
+        self._step = Step(self)
+
+    # ---- reads
+
+    @property
+    def num_running(self) -> int:
+        """Seats taken."""
+        return (
+            len(self.decode_set.members) + len(self.prefilling) + len(self.held) + len(self.padding)
+        )
+
+    @property
+    def decoding(self) -> list[Request]:
+        """Running requests whose prefill is done, in running order; O(n)."""
+        return list(merge(self.decode_set.members, self.held, key=_by_order))
+
+    @property
+    def running(self) -> list[Request]:
+        """Unfinished running requests in running order; O(n)."""
+        return list(merge(self.decode_set.members, self.held, self.prefilling, key=_by_order))
+
+    @property
+    def waiting(self) -> list[Request]:
+        """Waiting requests in queue order; O(n log n)."""
+        return self.queue.ordered()
+
+    # ---- what a backend calls
+
+    def add(self, request: Request, output_tokens: int, now: float) -> bool:
+        """Take an arriving request that will emit `output_tokens` tokens; False if it is rejected.
+
+        Rejected is what can never run, and what the policy refuses; `request.reason` says why.
+
+        Raises:
+            PolicyError: a hook of the policy raised.
+        """
+        request.released = now
+        problem = self._why_never(request, output_tokens)
+        if problem:
+            self.refuse(request, problem)
+            return False
+        if self.predictor is not None:
+            request.predicted_output = self.predictor.predict(request, output_tokens)
+        step = self._step
+        step.now = now
+        try:
+            if self._has_accept and not self.policy.accept(request, step):
+                if request.status is not Status.REJECTED:
+                    self.refuse(request, "the policy declined it")
+                return False
+            self._targets[request.id] = output_tokens
+            request._waiting_since = now
+            self.queue.add(request)
+            self.policy.on_arrival(request, step)
+        except Exception as error:  # a policy is foreign code: anything may come out of it
+            self._blame_policy(error, f"at the arrival of request {request.id}")
+        return True
+
+    def schedule(self, now: float) -> Batch:
+        """Decide the next iteration; the batch is empty if the policy runs nothing.
+
+        Raises:
+            PolicyError: the policy raised or asked for something impossible.
+        """
+        step = self._step
+        step.begin(now)
+        try:
+            if self._has_budget:
+                step.tokens_left = self.policy.budget(step)
+            self.policy.schedule(step)
+        except Exception as error:  # as in `add`
+            self._blame_policy(error, f"in iteration {step.iteration}")
+        return step.seal()
+
+    def complete(self, batch: Batch, end: float) -> Completion:
+        """Book the batch that `schedule` returned last, run until `end`.
+
+        Raises:
+            PolicyError: a hook of the policy raised.
+        """
+        finished: list[Request] = []
+        decode_set = self.decode_set
+        self.stored_tokens += batch.prefill_tokens + batch.decode_requests
+        if batch.runs_decodes:
+            decode_set.advance(end)
+            self.kv_cache.advance()
+            due = self._finishing.pop(decode_set.counter, None)
+            if due is not None:
+                finished += due
+                for request in due:
+                    self._leave_decode_set(request)
+        for request, tokens, _ in batch.prefills:
+            request._computed += tokens
+            if request._computed == request.prompt_tokens + request._generated:
+                self._first_or_next_token(request, end)
+                self.prefilling.remove(request)
+                if request._generated == self._targets[request.id]:
+                    finished.append(request)
+                else:
+                    self._join_decode_set(request)
+        if len(finished) > 1:
+            finished.sort(key=_by_order)
+        completion = Completion(batch, finished)
+        if finished or self._has_on_tokens:
+            try:
+                self._close(completion, end)
+            except Exception as error:  # as in `add`
+                self._blame_policy(error, f"after iteration {batch.iteration}")
+        return completion
+
+    def wake_at(self) -> float | None:
+        """When the policy wants to be asked again after an empty batch."""
+        try:
+            return self.policy.wake_at(self._step)
+        except Exception as error:  # as in `add`
+            self._blame_policy(error, f"after iteration {self._step.iteration}")
+
+    def finish_log(self) -> TokenLog:
+        """The token log with what is still in flight written down; call once, at the end of a run.
+
+        Members of the decode set leave it, so that their progress and their spans are real.
+        """
+        for request in list(self.decode_set.members):
+            self.hold(request)
+        return self.token_log
+
+    def check(self) -> None:
+        """Assert every invariant of the books; O(everything)."""
+        self.decode_set.check()
+        self.kv_cache.check()
+        for group in (self.prefilling, self.held, self.padding):
+            orders = [request.order for request in group]
+            assert orders == sorted(set(orders)), "running requests are out of order"
+        assert self.num_running <= self.max_seqs, "more requests run than there are seats"
+        running = self.running
+        assert len({request.id for request in running}) == len(running), "a request runs twice"
+        stored = 0
+        for request in running + self.padding:
+            stored += request.num_computed_tokens
+            held = len(self.kv_cache.block_table(request))
+            need = self.kv_cache.blocks_for(request.num_computed_tokens)
+            assert held >= need, f"request {request.id} holds {held} of {need} blocks"
+        assert stored == self.stored_tokens, f"{stored} tokens stored, {self.stored_tokens} booked"
+        for request in running:
+            assert request.status is Status.RUNNING, f"request {request.id} is {request.status}"
+            target = self._targets[request.id]
+            assert request.num_generated_tokens < target, f"request {request.id} outlives its end"
+        for request in self.queue.ordered():
+            assert not self.kv_cache.block_table(request), f"request {request.id} waits with blocks"
+        due = [request.id for requests in self._finishing.values() for request in requests]
+        members = [request.id for request in self.decode_set.members]
+        assert sorted(due) == sorted(members), "the calendar of finishes has lost a member"
+
+    # ---- what the step's verbs call
+
+    def start(self, request: Request, now: float) -> None:
+        """Move a waiting request to the running list."""
+        self.queue.remove(request)
+        request.status = Status.RUNNING
+        if request.admitted is None:
+            request.admitted = now
+        else:
+            request.requeue_s += now - request._waiting_since
+        if self.policy.running_order == "arrival":
+            request.order = request.id
+        else:
+            request.order = self._next_order
+            self._next_order += 1
+        insort(self.prefilling, request, key=_by_order)
+
+    def stop(self, request: Request, now: float) -> None:
+        """Move a running request back to the waiting line, its blocks released."""
+        if request._decode_set is not None:
+            self._leave_calendar(request)
+            self.kv_cache.release(request)
+            self._leave_decode_set(request)
+        else:
+            group = self.held if request in self.held else self.prefilling
+            group.remove(request)
+            self.kv_cache.release(request)
+        self.stored_tokens -= request._computed
+        request.recomputed_tokens += request._computed
+        request._computed = 0
+        request.preemptions += 1
+        request.status = Status.PREEMPTED
+        request._waiting_since = now
+        self.queue.add(request)
+
+    def hold(self, request: Request) -> None:
+        """Take a decode out of the set for an iteration; it keeps its blocks."""
+        self._leave_calendar(request)
+        self.kv_cache.leave(request)
+        self._leave_decode_set(request)
+        insort(self.held, request, key=_by_order)
+
+    def rejoin(self, request: Request) -> None:
+        """Put a held decode back into the set."""
+        self.held.remove(request)
+        self._join_decode_set(request)
+
+    def refuse(self, request: Request, reason: str) -> None:
+        """Mark a request as rejected."""
+        request.status = Status.REJECTED
+        request.reason = reason
+        self._targets.pop(request.id, None)
+
+    # ---- inside
+
+    def _why_never(self, request: Request, output_tokens: int) -> str:
+        """Why a request can never run to its end here; empty if it can."""
+        total = request.prompt_tokens + output_tokens
+        if total > self.max_model_len:
+            return f"{total} tokens exceed the context of {self.max_model_len} (max_model_len)"
+        kv_cache = self.kv_cache
+        need = kv_cache.blocks_for(total - 1)
+        kept_free = self.policy.watermark_blocks(kv_cache.total_blocks)
+        if need + kept_free > kv_cache.total_blocks:
+            spare = f" less the watermark of {kept_free}" if kept_free else ""
+            return f"needs {need} blocks, the cache has {kv_cache.total_blocks}{spare}"
+        return ""
+
+    def _first_or_next_token(self, request: Request, end: float) -> None:
+        request._generated += 1
+        if request.first_token is None:
+            request.first_token = end
+        elif request._last_token is not None:
+            self.token_log.add_gap(request.id, end - request._last_token)
+        request._last_token = end
+
+    def _join_decode_set(self, request: Request) -> None:
+        self.decode_set.join(request)
+        self.kv_cache.join(request)
+        left = self._targets[request.id] - request.num_generated_tokens
+        last = self.decode_set.counter + left
+        due = self._finishing.get(last)
+        if due is None:
+            self._finishing[last] = [request]
+        else:
+            insort(due, request, key=_by_order)
+
+    def _leave_calendar(self, request: Request) -> None:
+        left = self._targets[request.id] - request.num_generated_tokens
+        last = self.decode_set.counter + left
+        due = self._finishing[last]
+        del due[bisect_left(due, request.order, key=_by_order)]
+        if not due:
+            del self._finishing[last]
+
+    def _leave_decode_set(self, request: Request) -> None:
+        """End the membership and write down the gaps between its tokens."""
+        decode_set, log = self.decode_set, self.token_log
+        first, before = request._span_start, request._last_token
+        decode_set.leave(request)
+        if decode_set.counter >= first:
+            assert before is not None, "a decode without a first token"
+            log.add_gap(request.id, log.decode_ends[first] - before)
+            if decode_set.counter > first:
+                log.add_span(request.id, first + 1, decode_set.counter)
+
+    def _close(self, completion: Completion, end: float) -> None:
+        """Tell the policy about tokens, then release what finished."""
+        step, policy = self._step, self.policy
+        step.now = end
+        if self._has_on_tokens:
+            for request in completion.sampled():
+                policy.on_tokens(request, 1, step)
+        for request in completion.finished:
+            request.status = Status.FINISHED
+            request.finished = end
+            del self._targets[request.id]
+            if self._has_release and policy.release(request) is Release.BATCH_END:
+                insort(self.padding, request, key=_by_order)
+            else:
+                self._give_back(request)
+            if self._has_on_finish:
+                policy.on_finish(request, step)
+        if self.padding and len(self.padding) == self.num_running:
+            for request in self.padding:
+                self._give_back(request)
+            self.padding.clear()
+
+    def _give_back(self, request: Request) -> None:
+        self.stored_tokens -= request._computed
+        self.kv_cache.release(request)
+
+    def _blame_policy(self, error: Exception, when: str) -> NoReturn:
+        if isinstance(error, SchedsimError):
+            raise error
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        if isinstance(error, AssertionError) and Path(place.filename).parent in _CORE_FOLDERS:
+            raise error
+        raise PolicyError(
+            f"policy {self.policy.name!r} raised {type(error).__name__}: {error} "
+            f"{when} ({place.filename}, line {place.lineno})"
+        ) from error

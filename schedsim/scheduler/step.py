@@ -1,0 +1,464 @@
+"""`Step`: what a policy sees and does in one iteration."""
+
+from typing import TYPE_CHECKING
+
+from schedsim.errors import PolicyError
+from schedsim.policies.base import Gate, overrides
+from schedsim.request import Request, Status
+from schedsim.scheduler.batch import Batch, BatchShape, Chunk
+
+if TYPE_CHECKING:
+    from schedsim.scheduler.scheduler import Scheduler
+
+
+class Step:
+    """The view of one iteration that is given to a policy; one object serves the whole run.
+
+    Reads show what a real scheduler knows at `now`. Verbs check that they can be done, keep the
+    books, and say whether it happened. The coarse verbs (`run_running`, `run_decodes`,
+    `run_prefills`, `admit_waiting`) ask the policy's hooks and treat the decode set as one thing;
+    the fine ones (`run`, `admit`, `preempt`, `reject`) act on one request.
+    """
+
+    __slots__ = (
+        "_admitted",
+        "_chunks",
+        "_displaced",
+        "_one_by_one",
+        "_runs_decodes",
+        "_scheduler",
+        "_walked",
+        "iteration",
+        "now",
+        "preempted",
+        "token_budget",
+        "tokens_left",
+    )
+
+    def __init__(self, scheduler: "Scheduler") -> None:
+        self._scheduler = scheduler
+        self.token_budget = scheduler.token_budget
+        self.iteration = -1
+        self.now = 0.0
+        self.begin(0.0)
+        self.iteration = -1
+
+    def begin(self, now: float) -> None:
+        """Start the next iteration at `now`; called by the scheduler."""
+        self.now = now
+        self.iteration += 1
+        self.tokens_left = self.token_budget
+        self.preempted: list[Request] = []
+        self._admitted: list[Request] = []
+        self._chunks: dict[int, Chunk] = {}
+        self._runs_decodes = False
+        self._one_by_one = False
+        self._walked: set[int] = set()
+        self._displaced: set[int] = set()
+
+    # ---- reads
+
+    @property
+    def running(self) -> list[Request]:
+        """Requests that run, in running order; O(n)."""
+        return self._scheduler.running
+
+    @property
+    def waiting(self) -> list[Request]:
+        """Requests that wait, in queue order; O(n log n)."""
+        return self._scheduler.waiting
+
+    @property
+    def num_running(self) -> int:
+        """Seats taken, including finished members of a static batch."""
+        return self._scheduler.num_running
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests in the waiting line."""
+        return len(self._scheduler.queue)
+
+    @property
+    def admitted(self) -> list[Request]:
+        """Requests admitted in this iteration."""
+        return self._admitted
+
+    @property
+    def first_waiting(self) -> Request | None:
+        """The head of the waiting line."""
+        return self._scheduler.queue.first()
+
+    @property
+    def seats(self) -> int:
+        """Requests that may still join the running list."""
+        scheduler = self._scheduler
+        return scheduler.max_seqs - scheduler.num_running
+
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that nobody holds."""
+        return self._scheduler.kv_cache.free_blocks
+
+    @property
+    def total_blocks(self) -> int:
+        """KV blocks in all."""
+        return self._scheduler.kv_cache.total_blocks
+
+    @property
+    def block_size(self) -> int:
+        """Token slots in a KV block."""
+        return self._scheduler.kv_cache.block_size
+
+    @property
+    def max_model_len(self) -> int:
+        """The longest prompt and output together."""
+        return self._scheduler.max_model_len
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """The prefill chunks planned so far."""
+        return list(self._chunks.values())
+
+    def blocks_for(self, tokens: int) -> int:
+        """KV blocks that hold `tokens` tokens of one request."""
+        return self._scheduler.kv_cache.blocks_for(tokens)
+
+    def last_running(self) -> Request | None:
+        """The last of the running list, None if nothing runs; O(1)."""
+        scheduler = self._scheduler
+        last: Request | None = None
+        for group in (scheduler.decode_set.members, scheduler.prefilling, scheduler.held):
+            if group and (last is None or group[-1].order > last.order):
+                last = group[-1]
+        return last
+
+    def estimate(self, shape: BatchShape) -> float:
+        """Seconds that a batch of this shape takes, by the estimator configured for policies.
+
+        Raises:
+            PolicyError: the run has no estimator.
+        """
+        if self._scheduler.estimator is None:
+            raise self.error(None, "asks for an estimate, but the run has no estimator")
+        return self._scheduler.estimator(shape)
+
+    # ---- coarse verbs
+
+    def run_running(self) -> None:
+        """Run every running request in running order within the budget (vLLM v1).
+
+        Decodes take one token, unfinished prefills what `chunk` says. Where a block is missing,
+        `victim` says who is preempted.
+        """
+        scheduler = self._scheduler
+        members = scheduler.decode_set.members
+        prefilling = scheduler.prefilling
+        decodes_lead = not (prefilling and members) or members[-1].order < prefilling[0].order
+        if not (decodes_lead and len(members) <= self.tokens_left and self._decode_at_once()):
+            self._walk(scheduler.running, within_budget=True)
+            return
+        self._runs_decodes = True
+        self.tokens_left -= len(members)
+        if prefilling:
+            self.run_prefills()
+
+    def run_decodes(self) -> None:
+        """Give every request that decodes one token, even beyond the budget.
+
+        Where a block is missing, `victim` says who is preempted.
+        """
+        scheduler = self._scheduler
+        members = scheduler.decode_set.members
+        if self._decode_at_once():
+            self._runs_decodes = True
+            self.tokens_left -= len(members)
+        else:
+            self._walk(scheduler.decoding, within_budget=False)
+
+    def run_prefills(self) -> None:
+        """Run a chunk of every unfinished prefill in running order, within the budget."""
+        for request in list(self._scheduler.prefilling):
+            if self.tokens_left <= 0:
+                break
+            if request.status is Status.RUNNING:
+                self._run_chunk(request)
+
+    def admit_waiting(self) -> int:
+        """Admit from the head of the line until gate, budget, seats or memory says stop.
+
+        Returns the number of requests admitted.
+        """
+        scheduler = self._scheduler
+        queue = scheduler.queue
+        if not len(queue):
+            return 0
+        before = len(self._admitted)
+        skipped: list[Request] = []
+        while self.tokens_left > 0:
+            request = queue.first()
+            if request is None:
+                break
+            if request.id in self._displaced:
+                verdict = Gate.SKIP
+            elif scheduler.num_running >= scheduler.max_seqs:
+                if self._displace_for(request):
+                    continue
+                break
+            else:
+                verdict = self._try_admission(request)
+            if verdict is Gate.STOP:
+                if self._displace_for(request):
+                    continue
+                break
+            if verdict is Gate.SKIP:
+                queue.remove(request)
+                skipped.append(request)
+        for request in skipped:
+            queue.add(request)
+        return len(self._admitted) - before
+
+    # ---- fine verbs
+
+    def run(self, request: Request, tokens: int = 1) -> bool:
+        """Run `tokens` tokens of a running request; preempts by `victim` where a block is missing.
+
+        Once a policy runs single decodes, those that it does not name are held this iteration.
+
+        Raises:
+            PolicyError: the request does not run, is planned already, or has fewer tokens left.
+        """
+        if request.status is not Status.RUNNING:
+            raise self.error(request, f"cannot be run, it is {request.status}")
+        decodes = request._decode_set is not None
+        if (
+            request.id in self._chunks
+            or request.id in self._walked
+            or (decodes and self._runs_decodes)
+        ):
+            raise self.error(request, "is run twice in one iteration")
+        left = request.num_known_tokens - request.num_computed_tokens
+        if not 1 <= tokens <= left:
+            raise self.error(request, f"is given {tokens} tokens, it has {left} left to compute")
+        if request in self._scheduler.prefilling:
+            return self._reserve_chunk(request, tokens)
+        self._one_by_one = True
+        return self._run_decode(request)
+
+    def admit(self, request: Request, tokens: int, reserve: int = 0) -> bool:
+        """Admit a waiting request with a first chunk of `tokens`; False if blocks are missing.
+
+        `reserve` takes room for that many tokens in all at once (default: the chunk's).
+
+        Raises:
+            PolicyError: the request does not wait, no seat is free, or `tokens` is impossible.
+        """
+        scheduler = self._scheduler
+        if request not in scheduler.queue:
+            raise self.error(request, f"cannot be admitted, it is {request.status}")
+        if scheduler.num_running >= scheduler.max_seqs:
+            raise self.error(request, f"is admitted beyond the {scheduler.max_seqs} seats")
+        known = request.num_known_tokens
+        if not 1 <= tokens <= known:
+            raise self.error(request, f"is given {tokens} tokens, it has {known} left to compute")
+        if not scheduler.kv_cache.reserve(request, max(tokens, reserve)):
+            return False
+        scheduler.start(request, self.now)
+        self._admitted.append(request)
+        self._chunks[request.id] = Chunk(request, tokens, request._computed)
+        self.tokens_left -= tokens
+        if scheduler.has_on_admit:
+            scheduler.policy.on_admit(request, self)
+        return True
+
+    def preempt(self, request: Request) -> None:
+        """Preempt a running request by recompute: its blocks come free, it waits again.
+
+        What was planned for it in this iteration is dropped and goes back to the budget.
+
+        Raises:
+            PolicyError: the request does not run.
+        """
+        if request.status is not Status.RUNNING:
+            raise self.error(request, f"cannot be preempted, it is {request.status}")
+        chunk = self._chunks.pop(request.id, None)
+        if chunk is not None:
+            self.tokens_left += chunk.tokens
+            if request in self._admitted:
+                self._admitted.remove(request)
+        elif request.id in self._walked:
+            self._walked.remove(request.id)
+            self.tokens_left += 1
+        elif self._runs_decodes and request._decode_set is not None:
+            self.tokens_left += 1
+        self._scheduler.stop(request, self.now)
+        self.preempted.append(request)
+        if self._scheduler.has_on_preempt:
+            self._scheduler.policy.on_preempt(request, self)
+
+    def reject(self, request: Request, reason: str) -> None:
+        """Refuse a request that waits or arrives, for good.
+
+        Raises:
+            PolicyError: it is neither waiting nor arriving.
+        """
+        if request in self._scheduler.queue:
+            self._scheduler.queue.remove(request)
+        elif request.status is not Status.WAITING:
+            raise self.error(request, f"cannot be rejected, it is {request.status}")
+        self._scheduler.refuse(request, reason)
+
+    def rekey(self, request: Request) -> None:
+        """Put a waiting request in line again because its key or group has changed."""
+        if request in self._scheduler.queue:
+            self._scheduler.queue.remove(request)
+            self._scheduler.queue.add(request)
+
+    # ---- for the scheduler
+
+    def seal(self) -> Batch:
+        """Turn the plan into a batch; called by the scheduler when the policy is done."""
+        scheduler = self._scheduler
+        if self._one_by_one:
+            for request in list(scheduler.decode_set.members):
+                if request.id not in self._walked:
+                    scheduler.hold(request)
+            self._runs_decodes = True
+        decode_set = scheduler.decode_set
+        members = decode_set.members
+        batch = Batch(
+            iteration=self.iteration,
+            decided_at=self.now,
+            decodes=members,
+            admitted=self._admitted,
+            preempted=self.preempted,
+        )
+        if self._runs_decodes and members:
+            batch.runs_decodes = True
+            batch.decode_requests = batch.sampled = len(members)
+            batch.decode_context = decode_set.context
+        if self._chunks:
+            self._seal_chunks(batch)
+        if scheduler.padding:
+            batch.padding_requests = len(scheduler.padding)
+            batch.padding_context = sum(r._computed for r in scheduler.padding)
+        return batch
+
+    def error(self, request: Request | None, problem: str) -> PolicyError:
+        """The error for an impossible action: names policy, iteration and request."""
+        who = "" if request is None else f"request {request.id} "
+        return PolicyError(
+            f"policy {self._scheduler.policy.name!r}, iteration {self.iteration}: {who}{problem}"
+        )
+
+    # ---- inside
+
+    def _seal_chunks(self, batch: Batch) -> None:
+        batch.prefills = list(self._chunks.values())
+        for request, tokens, context in batch.prefills:
+            batch.prefill_requests += 1
+            batch.prefill_tokens += tokens
+            batch.prefill_context += context
+            batch.prefill_attention += tokens * (context + tokens / 2)
+            if context + tokens == request.prompt_tokens + request._generated:
+                batch.sampled += 1
+
+    def _decode_at_once(self) -> bool:
+        """Grow the whole decode set if nobody is held and no block can be missing."""
+        scheduler = self._scheduler
+        if scheduler.held:
+            return False
+        kv_cache = scheduler.kv_cache
+        needy = kv_cache.needy
+        if scheduler.policy.needs_free_block:
+            if len(needy) >= kv_cache.free_blocks and scheduler.decode_set.members:
+                return False
+        elif len(needy) > kv_cache.free_blocks:
+            return False
+        if needy:
+            kv_cache.grow_all()
+        return True
+
+    def _walk(self, requests: list[Request], within_budget: bool) -> None:
+        """Run requests one by one: memory is short, someone is held, or the budget binds."""
+        self._one_by_one = True
+        decode_set = self._scheduler.decode_set
+        held = set(map(id, self._scheduler.held))
+        for request in requests:
+            if request.status is not Status.RUNNING:
+                continue  # a victim of one before it
+            if within_budget and self.tokens_left <= 0:
+                break
+            if request._decode_set is decode_set or id(request) in held:
+                self._run_decode(request)
+            else:
+                self._run_chunk(request)
+
+    def _run_decode(self, request: Request) -> bool:
+        """One token for a decode; False if it was preempted or has to wait."""
+        scheduler = self._scheduler
+        if request._decode_set is None:
+            scheduler.rejoin(request)
+        kv_cache = scheduler.kv_cache
+        needs_free_block = scheduler.policy.needs_free_block
+        while (needs_free_block and not kv_cache.free_blocks) or not kv_cache.grow(request):
+            if not self._make_room(request):
+                return False
+        self._walked.add(request.id)
+        self.tokens_left -= 1
+        return True
+
+    def _run_chunk(self, request: Request) -> bool:
+        """The next chunk of an unfinished prefill, as long as `chunk` says."""
+        scheduler = self._scheduler
+        left = request.prompt_tokens + request._generated - request._computed
+        if scheduler.has_chunk:
+            tokens = scheduler.policy.chunk(request, left, self)
+            if not 0 <= tokens <= left:
+                raise self.error(request, f"gets a chunk of {tokens}, it has {left} tokens left")
+        else:
+            tokens = min(left, self.tokens_left)
+        return tokens > 0 and self._reserve_chunk(request, tokens)
+
+    def _reserve_chunk(self, request: Request, tokens: int) -> bool:
+        kv_cache = self._scheduler.kv_cache
+        while not kv_cache.reserve(request, request._computed + tokens):
+            if not self._make_room(request):
+                return False
+        self._chunks[request.id] = Chunk(request, tokens, request._computed)
+        self.tokens_left -= tokens
+        return True
+
+    def _make_room(self, needy: Request) -> bool:
+        """Preempt whom `victim` names; False if `needy` was the victim or has to wait."""
+        victim = self._scheduler.policy.victim(needy, self)
+        if victim is None:
+            return False
+        self.preempt(victim)
+        return victim is not needy
+
+    def _try_admission(self, request: Request) -> Gate:
+        scheduler = self._scheduler
+        policy = scheduler.policy
+        known = request.prompt_tokens + request._generated
+        if scheduler.has_chunk:
+            tokens = policy.chunk(request, known, self)
+            if tokens <= 0:
+                return Gate.STOP
+        else:
+            tokens = min(known, self.tokens_left)
+        if scheduler.has_gate:
+            verdict = policy.gate(request, tokens, self)
+            if verdict is not Gate.ADMIT:
+                return verdict
+        reserve = policy.reservation(request, tokens) if scheduler.has_reservation else tokens
+        return Gate.ADMIT if self.admit(request, tokens, reserve) else Gate.STOP
+
+    def _displace_for(self, request: Request) -> bool:
+        if not overrides(self._scheduler.policy, "displace"):
+            return False
+        victim = self._scheduler.policy.displace(request, self)
+        if victim is None:
+            return False
+        self.preempt(victim)
+        self._displaced.add(victim.id)
+        return True
