@@ -61,7 +61,7 @@ def _names_plugin(name: str, after_colon: str) -> bool:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """The error for a name that is not in a registry: lists the known ones, suggests the nearest."""
+    """The error for a name that no registry holds: lists the known ones, suggests the nearest."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -69,7 +69,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
 
 
 def build_from_spec(kind: str, factory: Callable[..., T], spec: Spec) -> T:
-    """Call `factory` (a dataclass or a function) with the spec's parameters, converted by its types.
+    """Call `factory` (a dataclass or a function) with the spec's parameters, typed as it wants.
 
     A bare value goes to the first parameter. Supported types: int, float, bool, str, `Literal`
     and `X | None` of these.

@@ -1,1 +1,13 @@
-"""Scheduling policies, one file each."""
+"""Scheduling policies, one file each. A shipped one is a file here and a line in `POLICIES`."""
+
+from schedsim.policies.base import Gate, Policy, Release
+from schedsim.policies.sarathi import Sarathi
+from schedsim.policies.static import Static
+from schedsim.policies.vllm import VLLM
+from schedsim.policies.vllm_v0 import VLLMv0
+
+POLICIES: dict[str, type[Policy]] = {
+    policy.name: policy for policy in (VLLM, VLLMv0, Sarathi, Static)
+}
+
+__all__ = ["POLICIES", "VLLM", "Gate", "Policy", "Release", "Sarathi", "Static", "VLLMv0"]

@@ -80,8 +80,10 @@ class Batch(BatchShape):
                 kind = "resume" if chunk.request.preemptions else "new"
             entries.append(ScheduledTokens(chunk.request, chunk.tokens, kind, chunk.context))
         if self.runs_decodes:
-            for request in self.decodes:
-                entries.append(ScheduledTokens(request, 1, "run", request.num_computed_tokens))
+            entries += [
+                ScheduledTokens(request, 1, "run", request.num_computed_tokens)
+                for request in self.decodes
+            ]
         entries.sort(key=lambda entry: entry.request.order)
         return entries
 

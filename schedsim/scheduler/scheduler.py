@@ -89,6 +89,11 @@ class Scheduler:
         )
 
     @property
+    def has_work(self) -> bool:
+        """Whether anything waits or runs."""
+        return len(self.queue) > 0 or self.num_running > 0
+
+    @property
     def decoding(self) -> list[Request]:
         """Running requests whose prefill is done, in running order; O(n)."""
         return list(merge(self.decode_set.members, self.held, key=_by_order))
@@ -113,7 +118,6 @@ class Scheduler:
         Raises:
             PolicyError: a hook of the policy raised.
         """
-        request.released = now
         problem = self._why_never(request, output_tokens)
         if problem:
             self.refuse(request, problem)

@@ -38,15 +38,12 @@ class Step:
     def __init__(self, scheduler: "Scheduler") -> None:
         self._scheduler = scheduler
         self.token_budget = scheduler.token_budget
-        self.iteration = -1
-        self.now = 0.0
+        self.iteration = 0
         self.begin(0.0)
-        self.iteration = -1
 
     def begin(self, now: float) -> None:
-        """Start the next iteration at `now`; called by the scheduler."""
+        """Start planning an iteration at `now`; called by the scheduler."""
         self.now = now
-        self.iteration += 1
         self.tokens_left = self.token_budget
         self.preempted: list[Request] = []
         self._admitted: list[Request] = []
@@ -341,6 +338,8 @@ class Step:
         if scheduler.padding:
             batch.padding_requests = len(scheduler.padding)
             batch.padding_context = sum(r._computed for r in scheduler.padding)
+        if not batch.is_empty or self.preempted:
+            self.iteration += 1
         return batch
 
     def error(self, request: Request | None, problem: str) -> PolicyError:

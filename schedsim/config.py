@@ -1,0 +1,55 @@
+"""`RunSettings`: everything that a run depends on beside the trace, checked once, at the edge."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schedsim.errors import ConfigError
+
+
+class RunSettings(BaseModel):
+    """The settings of one run, as they stand in its manifest.
+
+    Strings are spec strings (`schedsim.specs`). None lets the part that needs the value choose:
+    `blocks` from the memory that the model leaves on the GPU, `token_budget` by the policy,
+    `max_model_len` by the model and the cache, `max_output` by the trace's column or the context.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: str = "vllm"
+    model: str = "llama-3-8b"
+    gpu: str = "h100"
+    tensor_parallel: int = Field(1, ge=1, le=1024)
+    step_time: str = "roofline"
+    memory: str = "paged"
+    blocks: int | None = Field(None, ge=1, lt=2**31)
+    block_size: int = Field(16, ge=1, le=65536)
+    max_seqs: int = Field(256, ge=1)
+    token_budget: int | None = Field(None, ge=1)
+    max_model_len: int | None = Field(None, ge=2, lt=2**31)
+    max_output: str | None = None
+    predictor: str = "none"
+    arrivals: str | None = None
+    concurrency: int | None = Field(None, ge=1)
+    rate_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
+    limit: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+    slo_ttft: float | None = Field(None, gt=0, allow_inf_nan=False)
+    slo_tpot: float | None = Field(None, gt=0, allow_inf_nan=False)
+
+
+def make_settings(**values: Any) -> RunSettings:
+    """`RunSettings` from keyword arguments.
+
+    Raises:
+        ConfigError: an unknown setting or a value out of range; names all of them.
+    """
+    try:
+        return RunSettings(**values)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc']))}={problem['input']!r}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise ConfigError("; ".join(problems)) from None

@@ -1,0 +1,48 @@
+"""Output limits: the max_tokens that a client would have sent with each request."""
+
+import numpy as np
+
+from schedsim.errors import ConfigError
+from schedsim.specs import Spec, parse_spec, unknown_name
+from schedsim.traces.trace import TokenColumn, Trace
+
+FORMS = ("column", "context", "const:TOKENS", "factor:K")
+
+
+def output_limits(trace: Trace, text: str | None, max_model_len: int) -> TokenColumn:
+    """The output limit of every request in tokens, within the context of `max_model_len`.
+
+    `column` takes the trace's `max_output_tokens`; `context` whatever the prompt leaves of the
+    context; `const:N` N; `factor:K` K times the true output, rounded up. None is `column` where
+    the trace has one, else `context`. Every limit is at least 1.
+
+    Raises:
+        ConfigError: an unknown form, a bad number, or `column` without the column.
+    """
+    room = max_model_len - trace.prompt_tokens.astype(np.int64)
+    if text is None:
+        text = "context" if trace.max_output_tokens is None else "column"
+    spec = parse_spec(text)
+    if spec.name == "context":
+        limits = room
+    elif spec.name == "column":
+        if trace.max_output_tokens is None:
+            raise ConfigError("--max-output column: the trace has no max_output_tokens column")
+        limits = trace.max_output_tokens.astype(np.int64)
+    elif spec.name == "const":
+        limits = np.full(len(trace), int(_number(spec, text)), dtype=np.int64)
+    elif spec.name == "factor":
+        limits = np.ceil(_number(spec, text) * trace.output_tokens).astype(np.int64)
+    else:
+        raise unknown_name("form of --max-output", spec.name, FORMS)
+    return np.clip(limits, 1, np.maximum(room, 1)).astype(np.int32)
+
+
+def _number(spec: Spec, text: str) -> float:
+    try:
+        number = float(spec.value or "")
+    except ValueError:
+        raise ConfigError(f"--max-output {text!r}: write {spec.name}:NUMBER") from None
+    if not 0 < number < 2**31:
+        raise ConfigError(f"--max-output {text!r}: {spec.value} must be above 0")
+    return number

@@ -1,0 +1,117 @@
+"""Finding a policy by name: shipped, from an installed package, or from the user's own file."""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from schedsim.errors import ConfigError, PolicyError
+from schedsim.policies import POLICIES
+from schedsim.policies.base import Policy
+from schedsim.specs import build_from_spec, parse_spec, unknown_name
+
+ENTRY_POINT_GROUP = "schedsim.policies"
+
+
+def make_policy(text: str) -> Policy:
+    """Build the policy of the spec `text`: `name`, `file.py:Class` or `module:Class`, parameters.
+
+    Names are the shipped policies and those that installed packages register under the
+    entry-point group `schedsim.policies`.
+
+    Raises:
+        ConfigError: an unknown name or parameter, a file or class that is not there.
+        PolicyError: the policy's code does not import, or its constructor raises.
+    """
+    spec = parse_spec(text)
+    policy_class = find_policy(spec.name)
+    try:
+        policy = build_from_spec("policy", policy_class, spec)
+    except ConfigError:
+        raise
+    except Exception as error:  # a constructor is foreign code
+        raise PolicyError(_raised(f"policy {spec.name!r}: its constructor", error)) from error
+    if "name" not in vars(policy_class):
+        policy_class.name = spec.name.rpartition(":")[2]
+    return policy
+
+
+def find_policy(name: str) -> type[Policy]:
+    """The policy class called `name`; raises as `make_policy`."""
+    if name in POLICIES:
+        return POLICIES[name]
+    if ":" in name:
+        place, _, class_name = name.rpartition(":")
+        module = _load_file(Path(place)) if place.endswith(".py") else _import(place)
+        return _as_policy(getattr(module, class_name, None), name, module)
+    installed = installed_policies()
+    if name in installed:
+        try:
+            found = installed[name].load()
+        except Exception as error:  # as above
+            raise PolicyError(_raised(f"the installed policy {name!r}", error)) from error
+        return _as_policy(found, name, None)
+    error = unknown_name("policy", name, [*POLICIES, *installed])
+    raise ConfigError(f"{error} Your own: file.py:Class or module:Class.")
+
+
+def installed_policies() -> dict[str, EntryPoint]:
+    """Policies that other installed packages register, by name."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ConfigError(f"policy file {str(path)!r} is not there")
+    name = f"schedsim_policy_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # as above
+        del sys.modules[name]
+        raise PolicyError(_raised(f"policy file {str(path)!r}", error)) from error
+    return module
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and name.startswith(error.name):
+            raise ConfigError(f"policy module {name!r} is not installed") from None
+        raise PolicyError(_raised(f"policy module {name!r}", error)) from error
+    except Exception as error:  # as above
+        raise PolicyError(_raised(f"policy module {name!r}", error)) from error
+
+
+def _as_policy(found: Any, name: str, module: ModuleType | None) -> type[Policy]:
+    if isinstance(found, type) and issubclass(found, Policy):
+        return found
+    if module is None:
+        raise ConfigError(f"policy {name!r} is no subclass of schedsim.policies.Policy")
+    there = sorted(
+        key
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Policy) and value is not Policy
+    )
+    place, _, class_name = name.rpartition(":")
+    raise ConfigError(
+        f"{place!r} has no policy class {class_name!r}; "
+        f"its subclasses of schedsim.policies.Policy: {', '.join(there) or 'none'}"
+    )
+
+
+def _raised(what: str, error: Exception) -> str:
+    """One line that says where foreign code raised what."""
+    if isinstance(error, SyntaxError):
+        return f"{what} has a syntax error: {error}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{what} raised {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"

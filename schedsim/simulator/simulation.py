@@ -1,0 +1,69 @@
+"""`Simulation`: one run of one policy on one trace, from its parts to its record."""
+
+from collections.abc import Callable
+
+import simpy
+
+from schedsim.costs.base import StepCost
+from schedsim.load import Load
+from schedsim.results import SLO, RunRecord, StepLog
+from schedsim.scheduler import Scheduler
+from schedsim.simulator.engine import Engine, Observer
+from schedsim.traces.trace import Trace
+
+
+class Simulation:
+    """Runs `load` through `scheduler`; `record` is right at any time, also after an interrupt."""
+
+    def __init__(
+        self,
+        trace: Trace,
+        scheduler: Scheduler,
+        load: Load,
+        cost: StepCost,
+        *,
+        slo: SLO | None = None,
+        observers: tuple[Observer, ...] = (),
+        check_every: int | None = None,
+        progress: Callable[[float, int], None] | None = None,
+    ) -> None:
+        """See `Engine` for the options."""
+        self._trace = trace
+        self._scheduler = scheduler
+        self._slo = slo
+        self._steps = StepLog()
+        self._engine = Engine(
+            scheduler,
+            load,
+            cost,
+            self._steps,
+            observers=observers,
+            check_every=check_every,
+            progress=progress,
+        )
+
+    def run(self) -> None:
+        """Simulate until nothing is left to do.
+
+        Raises:
+            PolicyError: the policy raised, asked for something impossible, or left work that can
+                never run.
+        """
+        env = simpy.Environment()
+        env.process(self._engine.process(env))
+        env.run()
+
+    def record(self, interrupted: str | None = None) -> RunRecord:
+        """What happened so far; call once, after `run` returned or raised."""
+        kv_cache = self._scheduler.kv_cache
+        return RunRecord(
+            trace=self._trace,
+            requests=self._engine.requests,
+            steps=self._steps,
+            tokens=self._scheduler.finish_log(),
+            total_blocks=kv_cache.total_blocks,
+            block_size=kv_cache.block_size,
+            end_time=self._engine.now,
+            slo=self._slo,
+            interrupted=interrupted,
+        )
