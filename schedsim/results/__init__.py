@@ -1,1 +1,24 @@
-""""""
+"""The results contract: what a backend records, what is computed of it, what is written."""
+
+from schedsim.results.decisions import DecisionWriter
+from schedsim.results.directory import RunDirectory
+from schedsim.results.manifest import build_manifest, speed
+from schedsim.results.record import SLO, RunRecord
+from schedsim.results.result import Result, build_result
+from schedsim.results.step_log import StepLog
+from schedsim.results.table import render_table
+from schedsim.results.timeline import TimelineWriter
+
+__all__ = [
+    "SLO",
+    "DecisionWriter",
+    "Result",
+    "RunDirectory",
+    "RunRecord",
+    "StepLog",
+    "TimelineWriter",
+    "build_manifest",
+    "build_result",
+    "render_table",
+    "speed",
+]

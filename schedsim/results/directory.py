@@ -1,0 +1,203 @@
+"""`RunDirectory`: the one place that writes result files, each whole or not at all."""
+
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from schedsim.errors import OutputError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+MANIFEST = "manifest.json"
+
+
+class RunDirectory:
+    """A directory with the results of one run.
+
+    Every file is written under a temporary name (`.NAME.partial`) and renamed when it is whole.
+    The manifest is there from the start and says `complete: false` until `finish`.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        """Not for callers: use `create`."""
+        self.path = path
+        self._manifest = manifest
+
+    @classmethod
+    def create(cls, path: Path | str, manifest: dict[str, Any]) -> "RunDirectory":
+        """Make the directory, parents included, and write the manifest as incomplete.
+
+        Raises:
+            OutputError: `path` is there and is not an empty directory, or cannot be written.
+        """
+        path = Path(path)
+        with _reported(path, "choose another directory"):
+            if path.exists() and not path.is_dir():
+                raise OutputError(f"{path} is a file; choose another directory for the results")
+            if path.is_dir() and any(path.iterdir()):
+                raise OutputError(
+                    f"{path} exists and is not empty; results are never overwritten: "
+                    "choose another directory, or remove this one"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+        directory = cls(path, dict(manifest))
+        directory.write_json(MANIFEST, {**directory._manifest, "complete": False})
+        return directory
+
+    def finish(self, updates: dict[str, Any], complete: bool) -> None:
+        """Rewrite the manifest with `updates`; `complete` says whether the run came to its end.
+
+        Raises:
+            OutputError: it cannot be written; the former manifest is still there.
+        """
+        self._manifest.update(updates)
+        self.write_json(MANIFEST, {**self._manifest, "complete": complete})
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write indented JSON in the order of `content`; NaN and infinity are refused.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        with self.replacing(name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def write_parquet(self, name: str, table: "pyarrow.Table") -> None:
+        """Write a table; equal tables give equal bytes with one version of pyarrow.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        import pyarrow.parquet
+
+        with self.replacing(name) as temporary:
+            pyarrow.parquet.write_table(
+                table, temporary, compression="zstd", row_group_size=1 << 20
+            )
+
+    def write_gz(self, name: str, text: str) -> None:
+        """Write text as gzip without name and time, so that equal text gives equal bytes.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        stream = self.open_gz(name)
+        try:
+            stream.write(text)
+        except BaseException:
+            stream.abort()
+            raise
+        stream.close()
+
+    def open_gz(self, name: str) -> "GzipStream":
+        """A gzip file to write piece by piece; it gets its name when it is closed.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        return GzipStream(self.path / name)
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """Give a temporary path and rename it to `name`; on any exception remove it.
+
+        Raises:
+            OutputError: an OSError came out of the block or of the renaming.
+        """
+        path = self.path / name
+        temporary = _temporary(path)
+        try:
+            with _reported(path):
+                yield temporary
+                os.replace(temporary, path)
+        except BaseException:
+            _remove(temporary)
+            raise
+
+
+class GzipStream:
+    """A gzip text file under a temporary name. `close` keeps it, `abort` drops it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the temporary file.
+
+        Raises:
+            OutputError: it cannot be opened.
+        """
+        self._path = path
+        self._temporary = _temporary(path)
+        with _reported(path):
+            self._raw: IO[bytes] = open(self._temporary, "wb")  # noqa: SIM115
+            self._gzip = gzip.GzipFile(
+                filename="", mode="wb", compresslevel=6, fileobj=self._raw, mtime=0
+            )
+
+    def write(self, text: str) -> None:
+        """Append text.
+
+        Raises:
+            OutputError: it cannot be written; the temporary file is gone.
+        """
+        try:
+            with _reported(self._path):
+                self._gzip.write(text.encode())
+        except OutputError:
+            self.abort()
+            raise
+
+    def close(self) -> None:
+        """Complete the file and give it its name; no effect on one that is closed.
+
+        Raises:
+            OutputError: it cannot be written; the temporary file is gone.
+        """
+        if self._raw.closed:
+            return
+        try:
+            with _reported(self._path):
+                self._gzip.close()
+                self._raw.close()
+                os.replace(self._temporary, self._path)
+        except OutputError:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Remove what was written; no effect on a file that is closed."""
+        if self._temporary.exists():
+            _close_quietly(self._raw)
+            _remove(self._temporary)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # the error that brought us here is the one to tell
+        return
+
+
+def _close_quietly(raw: IO[bytes]) -> None:
+    try:
+        raw.close()
+    except OSError:  # a full disk: what is left in the buffer is dropped on purpose
+        return
+
+
+@contextmanager
+def _reported(path: Path, advice: str = "free some space or choose another directory") -> Any:
+    """Turn an OSError into an OutputError that names the file, the cause and what to do."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise OutputError(f"cannot write {path}: {cause}; {advice}") from error

@@ -1,0 +1,48 @@
+"""`RunRecord`: everything a backend hands over when a run is done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from schedsim.request import Request
+from schedsim.results.step_log import StepLog
+from schedsim.scheduler.token_log import TokenLog
+from schedsim.traces.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class SLO:
+    """Latency targets in seconds for every request; None is no target.
+
+    A request's own target in the trace (`ttft_slo`, `tpot_slo`) goes before these.
+    """
+
+    ttft: float | None = None
+    tpot: float | None = None
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """A finished or interrupted run, as a backend saw it.
+
+    A request's id is its row in `trace`; requests that were never released are missing and count
+    as unfinished. `tokens` is the log after the scheduler closed its open spans. `end_time` is when
+    the run ended, in simulated or measured seconds; `interrupted` says why it ended early.
+    """
+
+    trace: Trace
+    requests: Mapping[int, Request] | Sequence[Request]
+    steps: StepLog
+    tokens: TokenLog
+    total_blocks: int
+    block_size: int
+    end_time: float
+    slo: SLO | None = None
+    interrupted: str | None = None
+    replica: int = 0
+
+    def released_requests(self) -> list[Request]:
+        """The requests that the run saw, by id."""
+        requests = self.requests
+        if isinstance(requests, Mapping):
+            requests = list(requests.values())
+        return sorted(requests, key=lambda request: request.id)
