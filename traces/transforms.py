@@ -304,9 +304,9 @@ def _combine(traces: list[Trace], offsets: list[float], how: str, start_ns: int 
     order = np.argsort(arrival, kind="stable")
     columns["arrival"] = arrival
     taken, blocks = take_rows(columns, blocks, order)
-    return Trace(
-        source=join_sources(traces, how, start_ns),
-        tenant_names=tenant_names,
-        blocks=blocks,
-        **taken,
-    )
+    fields: dict[str, Any] = {
+        "source": join_sources(traces, how, start_ns),
+        "tenant_names": tenant_names,
+        "blocks": blocks,
+    }
+    return Trace(**{**taken, **fields})

@@ -25,7 +25,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
 _DATETIME = re.compile(
     r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?", re.ASCII
 )
-_INT64_DIGITS = 19
+_LONGEST_WHOLE = 40  # characters; int() on longer ones takes long, and they cannot fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +148,15 @@ def _split_line(file: SourceFile, line: int, raw: bytes) -> list[str]:
 
 def _parse_whole(text: str) -> int:
     text = text.strip()
-    if not _WHOLE.fullmatch(text) or len(text) > _INT64_DIGITS:
+    if not _WHOLE.fullmatch(text) or len(text) > _LONGEST_WHOLE:
         raise ValueError
-    return int(text.partition(".")[0])
+    return _fit(int(text.partition(".")[0]))
+
+
+def _fit(value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
 
 
 def _parse_number(text: str) -> float:
@@ -166,10 +172,7 @@ def _parse_datetime(text: str) -> int:
     seconds, fraction, zone = match.groups()
     when = datetime.fromisoformat(seconds + (zone or "+00:00"))
     whole = round(when.timestamp())
-    nanoseconds = whole * 10**9 + int((fraction or "0").ljust(9, "0"))
-    if abs(nanoseconds) >= 2**63:
-        raise ValueError
-    return nanoseconds
+    return _fit(whole * 10**9 + int((fraction or "0").ljust(9, "0")))
 
 
 def parse_datetime(text: str) -> int:
