@@ -7,7 +7,6 @@ import numpy as np
 
 from schedsim.results.columns import Mask, RequestColumns
 from schedsim.results.quantiles import Floats, Ints, describe
-from schedsim.results.steady import Window
 from schedsim.results.token_times import TokenTimes
 
 
@@ -80,18 +79,14 @@ class Goodput:
             ),
         )
 
-    def describe(self, arrived: Mask, window: Window | None) -> dict[str, Any]:
-        """Shares over the requests in `arrived`; the rate counts what finished in `window`."""
+    def describe(self, arrived: Mask, seconds: float | None) -> dict[str, Any]:
+        """Shares and rate of the requests in `arrived`, which came and were served in `seconds`."""
         judged = self.judged & arrived
-        met = self.judged & self.met
         count, due = int(judged.sum()), int(self.requests.output_tokens[judged].sum())
-        rate = None
-        if window is not None and window.seconds > 0:
-            rate = int((met & window.holds(self.requests.finished)).sum()) / window.seconds
+        met = int((judged & self.met).sum())
+        on_time = int(self.tokens_on_time[judged].sum())
         return {
-            "share": int((met & arrived).sum()) / count if count else None,
-            "requests_per_s": rate,
-            "token_deadline_attainment": (
-                int(self.tokens_on_time[judged].sum()) / due if due else None
-            ),
+            "share": met / count if count else None,
+            "requests_per_s": met / seconds if seconds else None,
+            "token_deadline_attainment": on_time / due if due else None,
         }

@@ -71,7 +71,8 @@ def mser_truncation(series: Floats) -> int:
     total = np.cumsum(centred[::-1])[::-1]
     squares = np.cumsum((centred * centred)[::-1])[::-1]
     error = (squares - total * total / left) / (left.astype(np.float64) ** 2)
-    return int(np.argmin(error[: size // 2 + 1]))
+    error = error[: size // 2 + 1]
+    return int(np.argmax(error <= error.min() + 1e-12 * error[0]))  # earliest, rounding apart
 
 
 def is_stable(backlog: Floats, num_arrivals: int) -> bool:

@@ -33,16 +33,14 @@ def summarize(
         return {
             "throughput": _throughput(requests, tokens, part),
             "latency": latencies.describe(arrived, _itl(tokens, part)),
-            "goodput": None if goodput is None else goodput.describe(arrived, part),
+            "goodput": None
+            if goodput is None
+            else goodput.describe(arrived, part and part.seconds),
         }
 
     everything = np.ones(len(requests), dtype=np.bool_)
     whole = over(run, everything)
     part = None if window is None else over(window, _arrived_in(requests, window))
-    metrics = {
-        name: {"whole": whole[name], "steady": None if part is None else part[name]}
-        for name in ("throughput", "latency", "goodput")
-    }
     return {
         "schema_version": SCHEMA_VERSION,
         "interrupted": record.interrupted,
@@ -50,7 +48,9 @@ def summarize(
         "makespan_s": None if run is None else run.seconds,
         "steady_window_s": None if window is None else [window.start, window.end],
         "stable": None if steady is None else steady.stable,
-        **metrics,
+        "throughput": _both("throughput", whole, part),
+        "latency": _both("latency", whole, part),
+        "goodput": None if goodput is None else _both("goodput", whole, part),
         "memory": memory_usage(steps, record.total_blocks, record.block_size),
         "preemptions": int(requests.preemptions.sum()),
         "recomputed_tokens": int(requests.recomputed_tokens.sum()),
@@ -58,6 +58,10 @@ def summarize(
         "batch_size": batch_size(steps),
         "fairness": fairness(requests, tokens, steps.end, record.end_time),
     }
+
+
+def _both(name: str, whole: dict[str, Any], steady: dict[str, Any] | None) -> dict[str, Any]:
+    return {"whole": whole[name], "steady": None if steady is None else steady[name]}
 
 
 def _counts(record: RunRecord, requests: RequestColumns) -> dict[str, Any]:
