@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from schedsim.specs import unknown_name
+from schedsim.errors import ConfigError
+from schedsim.specs import build_from_spec, parse_spec, unknown_name
 from schedsim.traces.generators.arrivals import (
     ArrivalProcess,
     Burst,
@@ -30,6 +31,7 @@ from schedsim.traces.generators.tenants import ClientMix
 from schedsim.traces.generators.workload import Workload, with_rate
 from schedsim.traces.trace import Trace
 
+ANYSCALE = "anyscale-2023"
 ANYSCALE_CAP = 1536
 
 
@@ -155,19 +157,24 @@ PRESETS: dict[str, Preset] = {
     "sharegpt": SHAREGPT,
     "mooncake-conv": MOONCAKE_CONV,
     "reasoning": REASONING,
-    "anyscale-2023": anyscale_2023(),
+    ANYSCALE: anyscale_2023(),
 }
 
 
-def find_preset(name: str) -> Preset:
-    """The preset of this name.
+def find_preset(text: str) -> Preset:
+    """The preset of this name; `anyscale-2023` takes its cap, as in `anyscale-2023:cap=512`.
 
     Raises:
-        ConfigError: there is none; the message lists those there are.
+        ConfigError: there is none, the message lists those there are; or a wrong parameter.
     """
-    if name not in PRESETS:
-        raise unknown_name("preset", name, PRESETS)
-    return PRESETS[name]
+    spec = parse_spec(text)
+    if spec.name not in PRESETS:
+        raise unknown_name("preset", spec.name, PRESETS)
+    if spec.name == ANYSCALE:
+        return build_from_spec("preset", anyscale_2023, spec)
+    if spec.parameters or spec.value is not None:
+        raise ConfigError(f"preset {spec.name!r} has no parameters, got {text!r}")
+    return PRESETS[spec.name]
 
 
 def generate(
