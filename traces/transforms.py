@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from schedsim.errors import TraceError
+from schedsim.errors import ConfigError, TraceError
 from schedsim.traces.combining import join_blocks, join_columns, join_sources
 from schedsim.traces.selection import roots, take_blocks, take_rows
 from schedsim.traces.trace import BoolColumn, FloatColumn, IntColumn, Trace, TraceSource
@@ -82,10 +82,10 @@ def limit(trace: Trace, requests: int) -> Trace:
     """The first `requests` rows in order of arrival.
 
     Raises:
-        TraceError: `requests` is below 1.
+        ConfigError: `requests` is below 1.
     """
     if requests < 1:
-        raise TraceError(f"limit {requests} must be at least 1")
+        raise ConfigError(f"limit {requests} must be at least 1")
     return keep_rows(trace, np.arange(len(trace)) < requests, "beyond the limit")
 
 
@@ -95,11 +95,12 @@ def window(trace: Trace, start: float, end: float) -> Trace:
     A follow-up whose conversation began before the window comes at its recorded time.
 
     Raises:
-        TraceError: an empty window, no request in it, or no arrival times.
+        ConfigError: not 0 <= start < end.
+        TraceError: no request in the window, or no arrival times.
     """
     _need_arrivals(trace, "a window")
     if not 0 <= start < end:
-        raise TraceError(f"window {start:g} to {end:g} s: needs 0 <= start < end")
+        raise ConfigError(f"window {start:g} to {end:g} s: needs 0 <= start < end")
     inside = (trace.arrival >= start) & (trace.arrival < end)
     cut = keep_rows(trace, inside, "outside the window")
     began = cut.source.start_ns
@@ -115,10 +116,11 @@ def thin(trace: Trace, fraction: float, rng: np.random.Generator) -> Trace:
     Sessions stay whole: half a conversation is another workload.
 
     Raises:
-        TraceError: `fraction` outside (0, 1], or no request left.
+        ConfigError: `fraction` outside (0, 1].
+        TraceError: no request is left.
     """
     if not 0 < fraction <= 1:
-        raise TraceError(f"fraction {fraction} must be above 0 and at most 1")
+        raise ConfigError(f"fraction {fraction} must be above 0 and at most 1")
     groups = np.arange(len(trace)) if trace.parent is None else roots(trace.parent)
     if trace.session is not None:
         in_session = trace.session >= 0
@@ -135,11 +137,12 @@ def scale_time(trace: Trace, rate_scale: float) -> Trace:
     do not get faster, and recorded arrivals of follow-ups keep their distance to the start.
 
     Raises:
-        TraceError: `rate_scale` is not a positive number, or no arrival times.
+        ConfigError: `rate_scale` is not a positive number.
+        TraceError: no arrival times.
     """
     _need_arrivals(trace, "a scale of its rate")
     if not (math.isfinite(rate_scale) and rate_scale > 0):
-        raise TraceError(f"rate scale {rate_scale} must be a positive number")
+        raise ConfigError(f"rate scale {rate_scale} must be a positive number")
     if rate_scale == 1:
         return trace
     source = _noted(trace.source, f"rate scaled by {rate_scale:g}", start_ns=None)
@@ -153,10 +156,11 @@ def cap_think_times(trace: Trace, cap_s: float) -> Trace:
     """Cut think times longer than `cap_s` seconds to it; their number stands in the notes.
 
     Raises:
-        TraceError: the cap is not a number of at least 0, or the trace has no think times.
+        ConfigError: the cap is not a number of at least 0.
+        TraceError: the trace has no think times.
     """
     if not (math.isfinite(cap_s) and cap_s >= 0):
-        raise TraceError(f"think time cap {cap_s} s must be a number of at least 0")
+        raise ConfigError(f"think time cap {cap_s} s must be a number of at least 0")
     if trace.think_s is None:
         raise TraceError(f"{trace.source.name} has no think times to cap; leave the cap out")
     long = int(np.count_nonzero(trace.think_s > cap_s))
@@ -171,12 +175,13 @@ def over_context(trace: Trace, max_tokens: int, how: Literal["drop", "clip"] = "
     the output; a note counts both. What the shortened prompt shares with others is kept.
 
     Raises:
-        TraceError: `max_tokens` is below 2, `how` is unknown, or no request is left.
+        ConfigError: `max_tokens` is below 2, or `how` is unknown.
+        TraceError: no request is left.
     """
     if max_tokens < 2:
-        raise TraceError(f"context of {max_tokens} tokens must be at least 2")
+        raise ConfigError(f"context of {max_tokens} tokens must be at least 2")
     if how not in ("drop", "clip"):
-        raise TraceError(f"{how!r} must be 'drop' or 'clip'")
+        raise ConfigError(f"{how!r} must be 'drop' or 'clip'")
     prompt = trace.prompt_tokens.astype(np.int64)
     output = trace.output_tokens.astype(np.int64)
     over = prompt + output > max_tokens

@@ -44,6 +44,11 @@ LENGTHS = (
 )
 
 
+CUSTOM_CSV = (
+    "id,arrival_ms,input_tokens,output_tokens,session_id\n1,500,30,4,a\n2,750,31,5,\n3,1000,9,2,a\n"
+)
+
+
 def json_lines(rows: list[dict[str, object]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
@@ -205,6 +210,7 @@ SAMPLES: dict[str, tuple[str, str]] = {
     "tracelab": (TRACELAB, "tracelab"),
     "custom": (CUSTOM, "custom"),
     "custom-sessions": (CUSTOM_SESSIONS, "custom"),
+    "custom-csv": (CUSTOM_CSV, "custom"),
     "custom-lengths": (LENGTHS_JSONL, "custom"),
 }
 TEXT_SAMPLES: dict[str, tuple[str, str]] = {

@@ -222,6 +222,15 @@ def test_plain_rows_take_the_names_in_use(tmp_path: Path) -> None:
     assert not lengths.has_arrivals
 
 
+def test_plain_csv_takes_the_names_in_use(tmp_path: Path) -> None:
+    trace = read(tmp_path, samples.CUSTOM_CSV)
+    assert trace.arrival.tolist() == [0.5, 0.75, 1.0]
+    assert trace.prompt_tokens.tolist() == [30, 31, 9]
+    assert trace.session is not None
+    assert trace.session.tolist() == [0, -1, 0]
+    assert trace.source.notes == ("fields not read: id",)
+
+
 def test_sub_requests_wait_for_the_tool_between(tmp_path: Path) -> None:
     trace = read(tmp_path, samples.CUSTOM_SESSIONS)
     assert trace.parent is not None

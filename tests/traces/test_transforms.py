@@ -309,3 +309,20 @@ def test_trace_has_at_least_one_row() -> None:
     none = np.zeros(0, dtype=np.int32)
     with pytest.raises(TraceError, match="at least one request"):
         small_trace(arrival=np.zeros(0), prompt_tokens=none, output_tokens=none)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda trace: change.limit(trace, 0),
+        lambda trace: change.window(trace, 2.0, 1.0),
+        lambda trace: change.thin(trace, 1.5, np.random.default_rng(0)),
+        lambda trace: change.scale_time(trace, float("nan")),
+        lambda trace: change.cap_think_times(trace, -1.0),
+        lambda trace: change.over_context(trace, 1),
+        lambda trace: change.over_context(trace, 9, how="cut"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(use: Callable[[Trace], Trace]) -> None:
+    with pytest.raises(ConfigError, match=r"must be|needs"):
+        use(small_trace())

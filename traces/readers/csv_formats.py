@@ -1,27 +1,31 @@
 """The CSV traces: Azure, BurstGPT, Vidur, length pairs, and tables in our own column names."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from schedsim.traces.readers.csv_table import Kind, Table, read_table
+from schedsim.traces.readers.plain import (
+    ARRIVAL_NAMES,
+    OUTPUT_NAMES,
+    PROMPT_NAMES,
+    first_known,
+)
 from schedsim.traces.readers.rows import Rows, encode_names
 from schedsim.traces.readers.source_file import SourceFile
-
-NANOSECOND = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class CsvFormat:
-    """One layout: which column holds what. `time_kind` says how the arrival is written."""
+    """One layout: which column holds what. `time_kind` says how the arrival is written, and
+    `time_divisor` how many of its units make a second."""
 
     name: str
     prompt: str
     output: str
     time: str | None = None
     time_kind: Kind = "number"
-    time_scale: float = 1.0
+    time_divisor: float = 1.0
     session: str | None = None
     others: tuple[str, ...] = field(default=())
 
@@ -31,12 +35,14 @@ class CsvFormat:
         named = (self.time, self.prompt, self.output, *self.others)
         return tuple(name for name in named if name is not None)
 
+    def fits(self, header: list[str]) -> bool:
+        """Whether a header has all the required names."""
+        return all(name in header for name in self.required)
+
 
 CSV_FORMATS = (
     CsvFormat("azure", "ContextTokens", "GeneratedTokens", "TIMESTAMP", "datetime"),
-    CsvFormat(
-        "azure-offset", "ContextTokens", "GeneratedTokens", "StartTimeOffset", "whole", NANOSECOND
-    ),
+    CsvFormat("azure-offset", "ContextTokens", "GeneratedTokens", "StartTimeOffset", "whole", 1e9),
     CsvFormat(
         "burstgpt",
         "Request tokens",
@@ -50,12 +56,24 @@ CSV_FORMATS = (
 )
 
 
-def match_header(header: list[str]) -> CsvFormat | None:
-    """The first layout whose columns the header has; the columns are found by name."""
+def match_header(header: list[str], name: str | None = None) -> CsvFormat | None:
+    """The layout called `name`, else the first whose columns the header has.
+
+    A header of none of the published layouts may have the names of plain rows: layout `custom`.
+    """
     for layout in CSV_FORMATS:
-        if all(name in header for name in layout.required):
+        if layout.name == name or (name is None and layout.fits(header)):
             return layout
-    return None
+    return _plain_layout(header) if name in (None, "custom") else None
+
+
+def _plain_layout(header: list[str]) -> CsvFormat | None:
+    prompt, output = first_known(PROMPT_NAMES, header), first_known(OUTPUT_NAMES, header)
+    if prompt is None or output is None:
+        return None
+    time = first_known(ARRIVAL_NAMES, header)
+    divisor = 1.0 if time is None else ARRIVAL_NAMES[time]
+    return CsvFormat("custom", prompt, output, time, "number", divisor, session="session_id")
 
 
 def read_csv(file: SourceFile, header: list[str], layout: CsvFormat) -> Rows:
@@ -85,6 +103,9 @@ def read_csv(file: SourceFile, header: list[str], layout: CsvFormat) -> Rows:
     if layout.session in table.columns and layout.session is not None:
         session, _ = encode_names([name.strip() for name in table.columns[layout.session]])
         rows.columns["session"] = session
+    if layout.name == "custom" and len(wanted) < len(header):
+        ignored = ", ".join(name for name in header if name not in wanted)
+        rows.notes.append(f"fields not read: {ignored}")
     return rows
 
 
@@ -94,10 +115,8 @@ def _set_arrival(rows: Rows, table: Table, layout: CsvFormat) -> None:
     if layout.time_kind == "datetime":
         rows.start_ns = int(times.min())
         rows.columns["arrival"] = (times - rows.start_ns) / 1e9
-    elif layout.time_kind == "whole":
-        rows.columns["arrival"] = times * layout.time_scale
     else:
-        rows.columns["arrival"] = times
+        rows.columns["arrival"] = times / layout.time_divisor
     if layout.name == "burstgpt":
         _start_at_first(rows)
 
@@ -111,6 +130,3 @@ def _start_at_first(rows: Rows) -> None:
         rows.notes.append(f"time 0 is {first:,g} s of the file's own clock")
     if (arrival == np.floor(arrival)).all() and len(np.unique(arrival)) < len(arrival):
         rows.tick_s = 1.0
-
-
-CSV_NAMES: Mapping[str, CsvFormat] = {layout.name: layout for layout in CSV_FORMATS}

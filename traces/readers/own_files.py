@@ -1,5 +1,6 @@
 """Our own files: Parquet, and JSON lines that open with a metadata object."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -62,31 +63,34 @@ def read_parquet(file: SourceFile) -> Trace:
     Raises:
         TraceError: damaged, or not written by schedsim.
     """
-    import json
-
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(pa.BufferReader(file.data), page_checksum_verification=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        return _from_table(file, table)
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
+        # ValueError: names or metadata whose bytes are no longer text
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TraceError(
             f"{file.path}: is not a whole Parquet file ({reason}); write or copy it again"
         ) from None
+
+
+def _from_table(file: SourceFile, table: Any) -> Trace:
+    import pyarrow as pa
+
     stored = (table.schema.metadata or {}).get(KEY.encode())
     if stored is None:
         raise TraceError(
             f"{file.path}: is a Parquet file without {KEY!r} metadata (columns: "
             f"{', '.join(table.column_names)}); export the rows as CSV or JSON lines"
         )
-    try:
-        metadata = parse_metadata(str(file.path), json.loads(stored))
-    except (ValueError, RecursionError):
-        raise TraceError(f"{file.path}: its {KEY!r} metadata is damaged; write it again") from None
+    metadata = parse_metadata(str(file.path), json.loads(stored))
     columns: ColumnMap = {}
     for name in metadata.columns:
-        columns[name] = _arrow_column(file, table, name, pa.from_numpy_dtype(COLUMN_TYPES[name]))
+        kind = pa.from_numpy_dtype(COLUMN_TYPES[name])
+        columns[name] = _arrow_chunk(file, table, name, kind).to_numpy(zero_copy_only=False)
     blocks = None
     if metadata.block_size is not None:
         lists = _arrow_chunk(file, table, BLOCKS, pa.list_(pa.int64()))
@@ -109,10 +113,6 @@ def _arrow_chunk(file: SourceFile, table: Any, name: str, kind: Any) -> Any:
     if chunk.null_count:
         raise TraceError(f"{file.path}: column {name!r} holds nulls; convert the trace again")
     return chunk
-
-
-def _arrow_column(file: SourceFile, table: Any, name: str, kind: Any) -> Any:
-    return _arrow_chunk(file, table, name, kind).to_numpy(zero_copy_only=False)
 
 
 def _build(

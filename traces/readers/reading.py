@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from schedsim.errors import TraceError
+from schedsim.errors import ConfigError, TraceError
 from schedsim.specs import unknown_name
 from schedsim.traces.own_format import KEY
 from schedsim.traces.readers.agentic import read_agentic
-from schedsim.traces.readers.csv_formats import CSV_NAMES, match_header, read_csv
+from schedsim.traces.readers.csv_formats import match_header, read_csv
 from schedsim.traces.readers.csv_table import read_header
 from schedsim.traces.readers.hashed import read_mooncake, read_qwen
 from schedsim.traces.readers.json_records import Records, read_records
@@ -32,7 +32,7 @@ FORMATS = {
     "tracelab": "JSON lines: session_id,round_index,input_tokens_total,…,timing_events",
     "sharegpt": "JSON: conversations of texts; needs chars_per_token",
     "agent-text": "JSON lines: timestamp (µs),input,output texts; needs chars_per_token",
-    "custom": "JSON: prompt_tokens or input_length…, output_tokens…, arrival optional",
+    "custom": "JSON or CSV: prompt_tokens or input_length…, output_tokens…, arrival optional",
     "schedsim": "Parquet or JSON lines written by schedsim",
 }
 
@@ -70,12 +70,12 @@ def read_trace(
     Raises:
         TraceError: the file cannot be read, has no known format or a broken row; the message names
             the line, the field, the value and what to do.
-        ConfigError: an unknown `format`.
+        ConfigError: an unknown `format`, or another option out of range.
     """
     if format is not None and format not in FORMATS:
         raise unknown_name("trace format", format, FORMATS)
     if zero_tokens not in ("drop", "keep"):
-        raise TraceError(f"zero_tokens={zero_tokens!r} must be 'drop' or 'keep'")
+        raise ConfigError(f"zero_tokens={zero_tokens!r} must be 'drop' or 'keep'")
     file = load_file(Path(path))
     format_name, rows = _read(file, format, chars_per_token)
     if isinstance(rows, Trace):
@@ -106,7 +106,7 @@ def _read(
     if data.lstrip()[:1] in (b"{", b"["):
         return _read_json(file, format, chars_per_token)
     header = read_header(file)
-    layout = CSV_NAMES.get(format) if format is not None else match_header(header)
+    layout = match_header(header, format)
     if layout is None:
         raise _unknown(file, format, data.split(b"\n", 1)[0])
     missing = [name for name in layout.required if name not in header]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from schedsim.errors import TraceError
+from schedsim.errors import ConfigError, TraceError
 from schedsim.traces.readers.json_records import Fields, Records
 from schedsim.traces.readers.rows import Rows, encode_names, int_column
 from schedsim.traces.readers.source_file import SourceFile
@@ -20,7 +20,7 @@ def _need_ratio(file: SourceFile, chars_per_token: float | None) -> float:
             "chars_per_token=4.0"
         )
     if not (math.isfinite(chars_per_token) and chars_per_token > 0):
-        raise TraceError(f"chars_per_token={chars_per_token} must be a positive number, such as 4")
+        raise ConfigError(f"chars_per_token={chars_per_token} must be a positive number, such as 4")
     return chars_per_token
 
 
@@ -32,6 +32,7 @@ def read_sharegpt(file: SourceFile, records: Records, chars_per_token: float | N
 
     Raises:
         TraceError: no `chars_per_token` given, or a broken field.
+        ConfigError: `chars_per_token` is not a positive number.
     """
     ratio = _need_ratio(file, chars_per_token)
     lines: list[int] = []
@@ -80,6 +81,7 @@ def read_agent_text(file: SourceFile, records: Records, chars_per_token: float |
 
     Raises:
         TraceError: no `chars_per_token` given, or a broken field.
+        ConfigError: `chars_per_token` is not a positive number.
     """
     ratio = _need_ratio(file, chars_per_token)
     lines: list[int] = []
