@@ -1,10 +1,10 @@
 """`RunDirectory`: the one place that writes result files, each whole or not at all."""
 
-import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -122,57 +122,47 @@ class RunDirectory:
 
 
 class GzipStream:
-    """A gzip text file under a temporary name. `close` keeps it, `abort` drops it."""
+    """A gzip text file under a temporary name. `close` keeps it, `abort` drops it.
+
+    Every method raises OutputError if the file cannot be written, and then it is gone.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open the temporary file.
-
-        Raises:
-            OutputError: it cannot be opened.
-        """
         self._path = path
         self._temporary = _temporary(path)
+        # wbits 31: a gzip header with neither name nor time, so equal text gives equal bytes
+        self._compressor = zlib.compressobj(6, zlib.DEFLATED, 31)
         with _reported(path):
             self._raw: IO[bytes] = open(self._temporary, "wb")  # noqa: SIM115
-            self._gzip = gzip.GzipFile(
-                filename="", mode="wb", compresslevel=6, fileobj=self._raw, mtime=0
-            )
 
     def write(self, text: str) -> None:
-        """Append text.
-
-        Raises:
-            OutputError: it cannot be written; the temporary file is gone.
-        """
-        try:
-            with _reported(self._path):
-                self._gzip.write(text.encode())
-        except OutputError:
-            self.abort()
-            raise
+        """Append text."""
+        with self._kept_whole():
+            self._raw.write(self._compressor.compress(text.encode()))
 
     def close(self) -> None:
-        """Complete the file and give it its name; no effect on one that is closed.
-
-        Raises:
-            OutputError: it cannot be written; the temporary file is gone.
-        """
+        """Complete the file and give it its name; no effect on one that is closed."""
         if self._raw.closed:
             return
-        try:
-            with _reported(self._path):
-                self._gzip.close()
-                self._raw.close()
-                os.replace(self._temporary, self._path)
-        except OutputError:
-            self.abort()
-            raise
+        with self._kept_whole():
+            self._raw.write(self._compressor.flush())
+            self._raw.close()
+            os.replace(self._temporary, self._path)
 
     def abort(self) -> None:
         """Remove what was written; no effect on a file that is closed."""
-        if self._temporary.exists():
-            _close_quietly(self._raw)
-            _remove(self._temporary)
+        with suppress(OSError):  # a full disk: what is left in the buffer is dropped on purpose
+            self._raw.close()
+        _remove(self._temporary)
+
+    @contextmanager
+    def _kept_whole(self) -> Iterator[None]:
+        try:
+            with _reported(self._path):
+                yield
+        except OutputError:
+            self.abort()
+            raise
 
 
 def _temporary(path: Path) -> Path:
@@ -180,21 +170,14 @@ def _temporary(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    try:
+    with suppress(OSError):  # the error that brought us here is the one to tell
         path.unlink(missing_ok=True)
-    except OSError:  # the error that brought us here is the one to tell
-        return
-
-
-def _close_quietly(raw: IO[bytes]) -> None:
-    try:
-        raw.close()
-    except OSError:  # a full disk: what is left in the buffer is dropped on purpose
-        return
 
 
 @contextmanager
-def _reported(path: Path, advice: str = "free some space or choose another directory") -> Any:
+def _reported(
+    path: Path, advice: str = "free some space or choose another directory"
+) -> Iterator[None]:
     """Turn an OSError into an OutputError that names the file, the cause and what to do."""
     try:
         yield

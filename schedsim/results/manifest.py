@@ -35,6 +35,8 @@ def build_manifest(
             "name": source.name,
             "format": source.format,
             "sha256": source.sha256,
+            "origin": source.origin,
+            "start_ns": source.start_ns,
             "notes": list(source.notes),
         },
         "seed": seed,
@@ -48,12 +50,12 @@ def build_manifest(
     }
 
 
-def speed(record_output_tokens: int, num_requests: int, cpu_seconds: float) -> dict[str, Any]:
+def speed(output_tokens: int, num_requests: int, cpu_seconds: float) -> dict[str, Any]:
     """The simulator's speed; it stands in the manifest alone, because no two runs agree on it."""
     return {
         "simulator_speed": {
             "cpu_s": cpu_seconds,
-            "output_tokens_per_cpu_s": record_output_tokens / max(cpu_seconds, 1e-9),
+            "output_tokens_per_cpu_s": output_tokens / max(cpu_seconds, 1e-9),
             "requests_per_cpu_s": num_requests / max(cpu_seconds, 1e-9),
         }
     }

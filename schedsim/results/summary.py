@@ -45,6 +45,8 @@ def summarize(
         "schema_version": SCHEMA_VERSION,
         "interrupted": record.interrupted,
         "requests": _counts(record, requests),
+        "prompt_tokens": int(requests.prompt_tokens[~np.isnan(requests.first_token)].sum()),
+        "output_tokens": int(requests.emitted_tokens.sum()),
         "makespan_s": None if run is None else run.seconds,
         "steady_window_s": None if window is None else [window.start, window.end],
         "stable": None if steady is None else steady.stable,

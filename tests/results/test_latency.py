@@ -119,6 +119,7 @@ def test_throughput_counts_every_token_once(run: Run) -> None:
     trace = run.record.trace
     output = sum(len(times) for times in run.token_times.values())
     prompt = sum(int(trace.prompt_tokens[request]) for request in run.token_times)
+    assert (summary["output_tokens"], summary["prompt_tokens"]) == (output, prompt)
     makespan = summary["makespan_s"]
     whole = summary["throughput"]["whole"]
     if makespan is None:

@@ -1,0 +1,166 @@
+"""The decision log equals vLLM's records; the timeline's tracks never overlap."""
+
+import gzip
+import io
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from rich.console import Console
+
+from schedsim.memory import PagedKVCache
+from schedsim.request import Request
+from schedsim.results import DecisionWriter, RunDirectory, StepLog, TimelineWriter, build_result
+from schedsim.results.table import render_table
+from schedsim.scheduler import Scheduler
+from tests.results.runs import VLLM, Run, make_trace, runs, serve
+
+
+def replay(path: Path, writer: DecisionWriter) -> list[dict[str, Any]]:
+    """Drive the scheduler through an oracle case; returns the oracle's records."""
+    meta, *records = [json.loads(line) for line in path.read_text().splitlines()]
+    meta = meta["meta"]
+    scheduler = Scheduler(
+        VLLM(whole_sequence=meta["scheduler_reserve_full_isl"], watermark=meta["watermark"]),
+        PagedKVCache(meta["num_blocks"], meta["block_size"]),
+        max_seqs=meta["max_num_seqs"],
+        token_budget=meta["max_num_batched_tokens"],
+        max_model_len=meta["max_model_len"],
+    )
+    described = {request["id"]: request for request in meta["requests"]}
+    for number, record in enumerate(records):
+        arrived = []
+        for name in record["arrived"]:
+            given = described[name]
+            output = given["output_len"]
+            request = Request(int(name[1:]), float(number), given["prompt_len"], output)
+            assert scheduler.add(request, output, float(number))
+            arrived.append(request)
+        batch = scheduler.schedule(float(number))
+        writer.scheduled(scheduler, batch, arrived, float(number))
+        writer.completed(scheduler, scheduler.complete(batch, number + 1.0), number + 1.0)
+    return records
+
+
+@pytest.mark.parametrize(
+    "case", ["c1_chunked_mix", "c2_heavy_preemption", "c3_first_chunk_admission"]
+)
+def test_the_decision_log_is_the_oracle_s(case: str, shared_oracles: Path, tmp_path: Path) -> None:
+    path = shared_oracles / "vllm_scheduler" / "cases" / f"{case}.jsonl"
+    writer = DecisionWriter(RunDirectory.create(tmp_path, {}), {"name": case})
+    expected = replay(path, writer)
+    writer.close()
+    text = gzip.decompress((tmp_path / "decisions.jsonl.gz").read_bytes()).decode()
+    meta, *records = [json.loads(line) for line in text.splitlines()]
+    assert meta == {"meta": {"name": case}}
+    for record, wanted in zip(records, expected, strict=True):
+        order = [key for key in wanted if key != "idle_skip"]
+        assert list(record) == order
+        record["step"] = wanted["step"]  # the oracle's clock also counts idle steps
+        assert record == {key: wanted[key] for key in order}
+
+
+def timeline(path: Path) -> list[dict[str, Any]]:
+    content = json.loads(gzip.decompress((path / "timeline.json.gz").read_bytes()))
+    events: list[dict[str, Any]] = content["traceEvents"]
+    return events
+
+
+def nanoseconds(value: float) -> int:
+    return round(value * 1000)
+
+
+def check_timeline(events: list[dict[str, Any]], run: Run) -> None:
+    tracks = defaultdict(list)
+    for event in events:
+        if event["ph"] == "X":
+            assert event["dur"] > 0 or event["pid"] == 1
+            tracks[event["pid"], event["tid"]].append(event)
+    for slices in tracks.values():
+        reach = 0
+        for event in slices:
+            assert nanoseconds(event["ts"]) >= reach
+            reach = nanoseconds(event["ts"]) + nanoseconds(event["dur"])
+    assert len(tracks.pop((1, 0), [])) == len(run.record.steps)
+    requests = {request.id: request for request in run.record.released_requests()}
+    for (_, track), slices in tracks.items():
+        request = requests[track]
+        phases = [event["name"] for event in slices]
+        assert phases.count("preempted") <= request.preemptions
+        if request.status == "finished":
+            spent = sum(nanoseconds(event["dur"]) for event in slices)
+            assert spent == pytest.approx((request.finished - request.arrival) * 1e9, abs=2)
+            times = run.token_times[track]
+            if request.preemptions == 0 and len(times) > 1:
+                assert phases[-2:] == ["prefill", "decode"]
+                assert nanoseconds(slices[-1]["ts"]) == round(request.first_token * 1e9)
+
+
+def test_a_request_s_slices_follow_each_other_from_arrival_to_end(tmp_path: Path) -> None:
+    for seed in range(30):
+        generator = np.random.default_rng(seed)
+        count = 12
+        trace = make_trace(
+            list(np.cumsum(generator.integers(0, 3, count) * 0.25)),
+            list(generator.integers(1, 40, count)),
+            list(generator.integers(1, 30, count)),
+        )
+        directory = RunDirectory.create(tmp_path / str(seed), {})
+        writer = TimelineWriter(directory)
+        stop_after = None if seed % 3 else 20
+        run = serve(trace, VLLM(), lambda row: 0.1 + row % 3 / 7, observers=(writer,),
+                    stop_after=stop_after)  # fmt: skip
+        writer.close()
+        check_timeline(timeline(directory.path), run)
+
+
+def test_the_counters_show_blocks_and_both_queues(tmp_path: Path) -> None:
+    writer = TimelineWriter(RunDirectory.create(tmp_path, {}))
+    trace = make_trace([0.0, 0.0], [8, 8], [3, 3])
+    serve(trace, VLLM(), lambda _: 0.5, observers=(writer,), seats=1)
+    writer.close()
+    counters = defaultdict(list)
+    for event in timeline(tmp_path):
+        if event["ph"] == "C":
+            counters[event["name"]].append(event["args"]["value"])
+    assert counters["free blocks"] == [18, 17, 17, 18, 17, 17]
+    assert counters["running"] == [1] * 6
+    assert counters["waiting"] == [1, 1, 1, 0, 0, 0]
+
+
+def test_the_step_log_keeps_what_is_appended() -> None:
+    log = StepLog()
+    assert (len(log), log.column("end").dtype) == (0, np.float64)
+    log.append(0.5, 1.0, 2.0, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+    log.append(2.5, 3.0, 4.0, -1, 0, 0, 0, 0, 0, 0, 0, 0)
+    assert len(log) == 2
+    first = {name: log.column(name)[0] for name in StepLog.__slots__ if name != "append"}
+    assert first == {
+        "decided_at": 0.5,
+        "start": 1.0,
+        "end": 2.0,
+        "last_arrival_seen": 3,
+        "prefill_tokens": 4,
+        "decode_requests": 5,
+        "context_tokens": 6,
+        "running": 7,
+        "waiting": 8,
+        "free_blocks": 9,
+        "stored_tokens": 10,
+        "preempted": 11,
+    }
+
+
+@given(runs())
+def test_the_table_shows_any_run(run: Run) -> None:
+    result = build_result(run.record)
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as shown:
+        console.print(render_table({"vllm": result, "again": result}))
+    finished = result.summary["requests"]["finished"]
+    line = next(line for line in shown.get().splitlines() if line.startswith("requests finished"))
+    assert line.split()[-1] == line.split()[-3] == str(finished)
