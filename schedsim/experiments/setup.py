@@ -17,10 +17,16 @@ from schedsim.policies.loading import make_policy
 from schedsim.predictors import make_predictor
 from schedsim.results import SLO
 from schedsim.scheduler import Scheduler
-from schedsim.simulator import Observer, Simulation
+from schedsim.simulator import Simulation
 from schedsim.traces.generators.arrivals import parse_arrivals
 from schedsim.traces.trace import Trace
-from schedsim.traces.transforms import limit, scale_time, with_arrivals, with_session_starts
+from schedsim.traces.transforms import (
+    limit,
+    scale_time,
+    session_count,
+    with_arrivals,
+    with_session_starts,
+)
 
 
 def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
@@ -35,8 +41,7 @@ def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
         process = parse_arrivals(settings.arrivals)
         rng, _ = random_streams(settings.seed)
         if trace.session is not None and trace.parent is not None:
-            sessions = len(np.unique(trace.session))
-            trace = with_session_starts(trace, process.times(sessions, rng))
+            trace = with_session_starts(trace, process.times(session_count(trace), rng))
         else:
             trace = with_arrivals(trace, process.times(len(trace), rng))
     elif not trace.has_arrivals and settings.concurrency is None:
@@ -98,13 +103,17 @@ def choose_sizes(settings: RunSettings, model: ModelSpec) -> Sizes:
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A simulation with what its manifest has to tell about its parts."""
+    """A simulation with what its manifest has to tell: the sizes after all defaults, and notes."""
 
     simulation: Simulation
     cost: StepCost
-    sizes: Sizes
-    token_budget: int
-    num_cut: int
+    resolved: dict[str, int | str]
+    notes: tuple[str, ...]
+
+    @property
+    def meta(self) -> dict[str, int | str]:
+        """The first line of a decision record."""
+        return self.resolved
 
 
 def prepare_run(
@@ -113,7 +122,6 @@ def prepare_run(
     *,
     policy: Policy | None = None,
     cost: StepCost | None = None,
-    observers: tuple[Observer, ...] = (),
     check_every: int | None = None,
     progress: Callable[[float, int], None] | None = None,
 ) -> PreparedRun:
@@ -128,9 +136,8 @@ def prepare_run(
     model = load_model(settings.model)
     sizes = choose_sizes(settings, model)
     if cost is None:
-        cost = make_step_cost(
-            settings.step_time, model, load_gpu(settings.gpu), settings.tensor_parallel
-        )
+        gpu = load_gpu(settings.gpu)
+        cost = make_step_cost(settings.step_time, model, gpu, settings.tensor_parallel)
     _, predictor_rng = random_streams(settings.seed)
     scheduler = Scheduler(
         policy if policy is not None else make_policy(settings.policy),
@@ -143,20 +150,21 @@ def prepare_run(
     )
     limits = output_limits(trace, settings.max_output, sizes.max_model_len)
     load = Load(trace, limits, concurrency=settings.concurrency)
+    notes = list(sizes.notes)
+    if load.num_cut:
+        notes.append(f"{load.num_cut} outputs end at their output limit, before their true length")
+    slo = None
+    if settings.slo_ttft is not None or settings.slo_tpot is not None:
+        slo = SLO(settings.slo_ttft, settings.slo_tpot)
     simulation = Simulation(
-        trace,
-        scheduler,
-        load,
-        cost,
-        slo=_slo(settings),
-        observers=observers,
-        check_every=check_every,
-        progress=progress,
+        trace, scheduler, load, cost, slo=slo, check_every=check_every, progress=progress
     )
-    return PreparedRun(simulation, cost, sizes, scheduler.token_budget, load.num_cut)
-
-
-def _slo(settings: RunSettings) -> SLO | None:
-    if settings.slo_ttft is None and settings.slo_tpot is None:
-        return None
-    return SLO(settings.slo_ttft, settings.slo_tpot)
+    resolved: dict[str, int | str] = {
+        "policy": repr(scheduler.policy),
+        "num_blocks": sizes.blocks,
+        "block_size": settings.block_size,
+        "max_num_seqs": settings.max_seqs,
+        "max_num_batched_tokens": scheduler.token_budget,
+        "max_model_len": sizes.max_model_len,
+    }
+    return PreparedRun(simulation, cost, resolved, tuple(notes))

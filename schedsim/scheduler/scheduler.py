@@ -171,6 +171,7 @@ class Scheduler:
             if due is not None:
                 finished += due
                 for request in due:
+                    self.kv_cache.leave(request)
                     self._leave_decode_set(request)
         for request, tokens, _ in batch.prefills:
             request._computed += tokens

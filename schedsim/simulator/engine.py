@@ -46,7 +46,6 @@ class Engine:
         cost: StepCost,
         steps: StepLog,
         *,
-        observers: tuple[Observer, ...] = (),
         check_every: int | None = None,
         progress: Callable[[float, int], None] | None = None,
     ) -> None:
@@ -57,11 +56,11 @@ class Engine:
         self.requests: dict[int, Request] = {}
         self.now = 0.0
         self.num_ended = 0
+        self.observers: tuple[Observer, ...] = ()
         self._scheduler = scheduler
         self._load = load
         self._cost = cost
         self._steps = steps
-        self._observers = observers
         self._check_every = check_every
         self._progress = progress
         self._arrived: list[Request] = []
@@ -89,7 +88,7 @@ class Engine:
                 yield env.timeout(max(0.0, now - env.now))
                 continue
             running, waiting = scheduler.num_running, len(scheduler.queue)
-            if self._observers:
+            if self.observers:
                 self._observe(batch, now)
             end = now if batch.is_empty else now + seconds(batch)
             yield env.timeout(end - now)
@@ -117,7 +116,7 @@ class Engine:
         for request in completion.finished:
             self.num_ended += 1
             self._load.ended(request, end)
-        for observer in self._observers:
+        for observer in self.observers:
             observer.completed(scheduler, completion, end)
         if self._check_every is not None and batch.iteration % self._check_every == 0:
             scheduler.check()
@@ -142,7 +141,7 @@ class Engine:
             self.requests[request.id] = request
             self._last_arrival = request.id
             if scheduler.add(request, output_tokens, now):
-                if self._observers:
+                if self.observers:
                     self._arrived.append(request)
             else:
                 self.num_ended += 1
@@ -150,7 +149,7 @@ class Engine:
             due = load.next_time
 
     def _observe(self, batch: Batch, now: float) -> None:
-        for observer in self._observers:
+        for observer in self.observers:
             observer.scheduled(self._scheduler, batch, self._arrived, now)
         self._arrived = []
 

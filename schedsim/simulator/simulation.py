@@ -23,7 +23,6 @@ class Simulation:
         cost: StepCost,
         *,
         slo: SLO | None = None,
-        observers: tuple[Observer, ...] = (),
         check_every: int | None = None,
         progress: Callable[[float, int], None] | None = None,
     ) -> None:
@@ -37,10 +36,13 @@ class Simulation:
             load,
             cost,
             self._steps,
-            observers=observers,
             check_every=check_every,
             progress=progress,
         )
+
+    def observe(self, *observers: Observer) -> None:
+        """Let `observers` look at every iteration; before `run`."""
+        self._engine.observers += observers
 
     def run(self) -> None:
         """Simulate until nothing is left to do.

@@ -87,7 +87,7 @@ def test_processor_sharing_mean_sojourn_is_insensitive_to_the_law(load: float) -
     def quantised(rng: np.random.Generator, count: int) -> npt.NDArray[np.int64]:
         return 30 * two_point(rng, count)  # fine steps: the fluid limit
 
-    mean, half_width = replicated_mean(load, quantised, 120.0, shared=True, jobs=1500, runs=10)
+    mean, half_width = replicated_mean(load, quantised, 120.0, shared=True, jobs=3000, runs=16)
     theory = 1.0 / (1.0 - load)
     assert abs(mean - theory) <= half_width
     assert half_width < 0.15 * theory

@@ -1,0 +1,41 @@
+"""`schedsim doctor`: what this machine can run."""
+
+import os
+import platform
+from importlib import metadata, util
+
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ("numpy", "pyarrow", "pandas", "pydantic", "simpy", "typer", "torch", "triton")
+
+
+def doctor() -> None:
+    """Say what this machine can run: simulator, engine on the CPU, engine on a GPU."""
+    table = Table("what", "status", box=None, pad_edge=False)
+    table.add_row("schedsim", metadata.version("schedsim"))
+    table.add_row("Python", f"{platform.python_version()} on {platform.platform()}")
+    table.add_row("processors", str(os.cpu_count()))
+    for package in PACKAGES:
+        table.add_row(package, _version(package))
+    table.add_row("simulation", "yes: schedsim run")
+    table.add_row("Triton kernels", _gpu())
+    Console().print(table)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _gpu() -> str:
+    if util.find_spec("torch") is None or util.find_spec("triton") is None:
+        return "no: install the extra with  pip install 'schedsim[gpu]'"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "no: torch sees no CUDA device"
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return f"yes: {', '.join(names)}"

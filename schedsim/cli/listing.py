@@ -1,0 +1,54 @@
+"""`schedsim policies | models | gpus`: what there is, a line each."""
+
+import inspect
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schedsim.cli.errors import user_errors
+from schedsim.policies import POLICIES, Policy
+from schedsim.policies.loading import find_policy, installed_policies
+
+
+def policies() -> None:
+    """List the scheduling policies with their parameters."""
+    table = Table("policy", "what it does", "parameters", box=None, pad_edge=False)
+    with user_errors():
+        for name, policy in POLICIES.items():
+            table.add_row(name, _first_sentence(policy), _parameters(policy))
+        for name in sorted(installed_policies()):
+            policy = find_policy(name)
+            table.add_row(name, _first_sentence(policy), _parameters(policy))
+    Console().print(table)
+    typer.echo("Your own: --policy file.py:Class or --policy module:Class, then ,parameter=value.")
+
+
+def models() -> None:
+    """List the model shapes that --model knows; it also takes a Hugging Face config.json."""
+    from schedsim.costs import list_models
+
+    _print_rows("model", list_models())
+
+
+def gpus() -> None:
+    """List the GPUs that --gpu knows."""
+    from schedsim.costs import list_gpus
+
+    _print_rows("gpu", list_gpus())
+
+
+def _print_rows(what: str, rows: list[tuple[str, str]]) -> None:
+    table = Table(what, "description", box=None, pad_edge=False)
+    for name, description in rows:
+        table.add_row(name, description)
+    Console().print(table)
+
+
+def _first_sentence(policy: type[Policy]) -> str:
+    return (inspect.getdoc(policy) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _parameters(policy: type[Policy]) -> str:
+    parameters = inspect.signature(policy).parameters.values()
+    return ", ".join(f"{p.name}={p.default}" for p in parameters) or "-"

@@ -1,0 +1,34 @@
+"""A progress bar on stderr with simulated time and ETA; silent where stderr is no terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Report = Callable[[float, int], None]
+
+
+@contextmanager
+def progress_bar(label: str, total: int, quiet: bool) -> Iterator[Report | None]:
+    """Gives a function to report (simulated seconds, ended requests) to; None when silent."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("requests, {task.fields[simulated]:,.0f} s simulated, ETA"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task(label, total=total, simulated=0.0)
+
+        def report(simulated: float, ended: int) -> None:
+            progress.update(task, completed=ended, simulated=simulated)
+
+        yield report

@@ -1,0 +1,197 @@
+"""Random traces, capacities and policies: everything ends, and nothing is lost or made up."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from schedsim.costs.linear import LinearCost
+from schedsim.load import Load
+from schedsim.memory import PagedKVCache
+from schedsim.policies import POLICIES, VLLM, Policy, Sarathi, Static, VLLMv0
+from schedsim.request import Request, Status
+from schedsim.results import Result, build_result
+from schedsim.scheduler import Batch, Completion, Scheduler
+from schedsim.simulator import Simulation
+from schedsim.traces.trace import Trace, TraceSource
+
+COST = LinearCost(5.0, 0.05, 0.03, 3.5e-6, 4e-5)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A trace with the sizes of the engine that serves it."""
+
+    arrivals: tuple[float, ...]
+    prompts: tuple[int, ...]
+    outputs: tuple[int, ...]
+    parents: tuple[int, ...]
+    blocks: int
+    block_size: int
+    seats: int
+    budget: int
+    concurrency: int | None
+
+    def trace(self) -> Trace:
+        count = len(self.arrivals)
+        return Trace(
+            np.sort(np.array(self.arrivals)),
+            np.array(self.prompts[:count], dtype=np.int32),
+            np.array(self.outputs[:count], dtype=np.int32),
+            TraceSource("random", "test", rows_read=count),
+            parent=np.array([min(p, i - 1) for i, p in enumerate(self.parents[:count])]),
+            think_s=np.full(count, 0.25),
+        )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    count = draw(st.integers(1, 12))
+    lengths = st.lists(st.integers(1, 60), min_size=count, max_size=count)
+    return Case(
+        (0.0, *draw(st.lists(st.floats(0, 2), min_size=count - 1, max_size=count - 1))),
+        tuple(draw(lengths)),
+        tuple(draw(lengths)),
+        tuple(draw(st.lists(st.integers(-1, 3), min_size=count, max_size=count))),
+        draw(st.integers(2, 40)),
+        draw(st.sampled_from([1, 4, 16])),
+        draw(st.integers(1, 6)),
+        draw(st.integers(1, 64)),
+        draw(st.none() | st.integers(1, 4)),
+    )
+
+
+POLICY_STRATEGIES: dict[str, st.SearchStrategy[Policy]] = {
+    "vllm": st.builds(VLLM, st.booleans(), st.sampled_from([0.0, 0.1])),
+    "vllm-v0": st.builds(
+        VLLMv0,
+        st.sampled_from([0.0, 0.01, 0.2]),
+        st.booleans(),
+        st.sampled_from(["admission", "arrival"]),
+    ),
+    "sarathi": st.builds(Sarathi, st.sampled_from([1, 8, 64]), st.sampled_from([0.0, 0.01, 0.2])),
+    "static": st.builds(Static, st.integers(1, 5), st.sampled_from([0.0, 0.5])),
+}
+
+
+@dataclass
+class Watch:
+    """Looks at every batch: seats, budget, arrival before run, one place at a time."""
+
+    case: Case
+    policy: Policy
+    computed: int = 0
+    emitted: dict[int, int] = field(default_factory=dict)
+
+    def scheduled(
+        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
+    ) -> None:
+        entries = batch.expand()
+        assert len({entry.request.id for entry in entries}) == len(entries)
+        assert scheduler.num_running <= self.case.seats
+        assert all(entry.request.arrival <= start for entry in entries)
+        tokens = sum(entry.tokens for entry in entries)
+        assert tokens == batch.prefill_tokens + batch.decode_requests
+        self.computed += tokens
+        if isinstance(self.policy, VLLM):
+            assert tokens <= self.case.budget
+            assert not (batch.preempted and batch.admitted)
+        if isinstance(self.policy, Sarathi):
+            assert batch.prefill_tokens <= max(0, self.policy.chunk_size - batch.decode_requests)
+        if isinstance(self.policy, VLLMv0):
+            assert not (batch.prefills and batch.runs_decodes)
+        known = sum(
+            entry.request.num_known_tokens
+            for entry in entries
+            if entry.context and entry.tokens == 1
+        )
+        assert known >= batch.decode_context
+
+    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
+        for request in completion.sampled():
+            self.emitted[request.id] = self.emitted.get(request.id, 0) + 1
+
+
+def simulate(case: Case, policy: Policy) -> tuple[Result, list[Request], Watch]:
+    trace = case.trace()
+    scheduler = Scheduler(
+        policy,
+        PagedKVCache(case.blocks, case.block_size),
+        max_seqs=case.seats,
+        token_budget=case.budget,
+        max_model_len=200,
+    )
+    watch = Watch(case, policy)
+    limits = trace.output_tokens
+    load = Load(trace, limits, concurrency=case.concurrency)
+    simulation = Simulation(trace, scheduler, load, COST, check_every=1)
+    simulation.observe(watch)
+    simulation.run()
+    assert scheduler.kv_cache.free_blocks == case.blocks, "blocks are lost"
+    assert not scheduler.has_work
+    record = simulation.record()
+    return build_result(record), record.released_requests(), watch
+
+
+PRESSURE = Case(tuple([0.0] * 8), (9,) * 8, (30,) * 8, (-1,) * 8, 12, 4, 6, 16, None)
+
+
+@given(case=cases(), data=st.data(), name=st.sampled_from(sorted(POLICIES)))
+@example(case=PRESSURE, data=None, name="vllm")
+@example(case=PRESSURE, data=None, name="vllm-v0")
+@example(case=PRESSURE, data=None, name="sarathi")
+@example(case=PRESSURE, data=None, name="static")
+def test_tokens_blocks_and_requests_are_conserved(
+    case: Case, data: st.DataObject | None, name: str
+) -> None:
+    policy = POLICIES[name]() if data is None else data.draw(POLICY_STRATEGIES[name])
+    result, requests, watch = simulate(case, policy)
+    trace = case.trace()
+    assert [request.id for request in requests] == list(range(len(trace)))
+    done = [request for request in requests if request.status is Status.FINISHED]
+    assert all(r.status is Status.REJECTED and r.reason for r in requests if r not in done)
+    for request in done:
+        target = int(trace.output_tokens[request.id])
+        assert watch.emitted[request.id] == request.num_generated_tokens == target
+        assert request.arrival <= request.admitted < request.first_token <= request.finished
+    ideal = sum(r.prompt_tokens + r.num_generated_tokens - 1 for r in done)
+    assert watch.computed == ideal + sum(r.recomputed_tokens for r in done)
+    assert not any(r.recomputed_tokens and not r.preemptions for r in done)
+    counts = result.summary["requests"]
+    assert counts["finished"] + counts["rejected"] == counts["kept"] == len(trace)
+
+
+@given(case=cases(), name=st.sampled_from(sorted(POLICIES)))
+def test_the_same_run_twice_gives_the_same_tables(case: Case, name: str) -> None:
+    first, _, _ = simulate(case, POLICIES[name]())
+    second, _, _ = simulate(case, POLICIES[name]())
+    assert first.requests_table.equals(second.requests_table)
+    assert first.steps_table.equals(second.steps_table)
+    assert first.summary == second.summary
+
+
+@given(case=cases())
+def test_a_policy_written_with_fine_verbs_equals_the_coarse_one(case: Case) -> None:
+    """`vllm` with single `run` and `admit` calls decides what its coarse verbs decide."""
+    coarse, _, _ = simulate(case, VLLM())
+    fine, _, _ = simulate(case, FineVLLM())
+    assert fine.requests_table.equals(coarse.requests_table)
+    assert fine.steps_table.equals(coarse.steps_table)
+
+
+class FineVLLM(VLLM):
+    """vLLM's scheduler as a level-0 policy, request by request."""
+
+    def schedule(self, step) -> None:  # type: ignore[no-untyped-def]
+        for request in step.running:
+            if step.tokens_left <= 0:
+                break
+            if request.status is Status.RUNNING:
+                left = request.num_known_tokens - request.num_computed_tokens
+                step.run(request, min(left, step.tokens_left))
+        while not step.preempted and step.seats and step.tokens_left > 0:
+            request = step.first_waiting
+            if request is None or self.gate(request, 0, step).value != "admit":
+                break
+            step.admit(request, min(request.num_known_tokens, step.tokens_left))
