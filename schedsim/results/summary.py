@@ -24,7 +24,7 @@ def summarize(
     latencies: Latencies,
 ) -> dict[str, Any]:
     """Every figure of the summary, in a fixed order; None where one does not exist."""
-    run = _run_window(requests, steps)
+    run = _run_window(requests, steps, tokens)
     steady = find_steady(requests)
     window = None if steady is None else steady.window
     goodput = Goodput.of(requests, latencies, tokens)
@@ -80,11 +80,15 @@ def _counts(record: RunRecord, requests: RequestColumns) -> dict[str, Any]:
     }
 
 
-def _run_window(requests: RequestColumns, steps: StepColumns) -> Window | None:
-    """From the first arrival to the end of the last iteration; None if nothing ran."""
+def _run_window(requests: RequestColumns, steps: StepColumns, tokens: TokenTimes) -> Window | None:
+    """From the first arrival to the end of the last iteration; None if nothing ran.
+
+    Tokens are asked, too: a hook may have raised after they were booked, before the step was.
+    """
     if not len(steps):
         return None
-    return Window(float(np.nanmin(requests.arrival)), float(steps.end[-1]))
+    ends = np.concatenate([steps.end[-1:], tokens.decode_ends[-1:], requests.first_token])
+    return Window(float(np.nanmin(requests.arrival)), float(np.nanmax(ends)))
 
 
 def _arrived_in(requests: RequestColumns, window: Window) -> Mask:

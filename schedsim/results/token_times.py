@@ -66,6 +66,9 @@ class TokenTimes:
         to the end of the iteration that this meets: exact to the bit.
         """
         in_order = _SortedLog.of(log)
+        last = in_order.decode_ends[-1]
+        if not len(step_ends) or last > step_ends[-1]:  # a hook raised after the tokens were booked
+            step_ends = np.append(step_ends, last)
         layout = _Layout(in_order, first_token, step_ends)
         layout.run()
         return cls(

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import strategies as st
 
+from schedsim.errors import PolicyError
 from schedsim.memory import PagedKVCache
 from schedsim.policies import VLLM, Policy, Sarathi, Static, VLLMv0
 from schedsim.request import Request
@@ -111,7 +112,11 @@ def serve(
         stored += batch.prefill_tokens + batch.decode_requests
         shape = (batch.prefill_tokens, batch.decode_requests)
         context = batch.decode_context - batch.decode_requests
-        completion = scheduler.complete(batch, end)
+        try:
+            completion = scheduler.complete(batch, end)
+        except PolicyError as error:
+            interrupted, now = str(error), end
+            break
         sampled = completion.sampled()
         for request in sampled:
             run_times.setdefault(request.id, []).append(end)

@@ -1,12 +1,17 @@
 """Token times rebuilt from spans, against a list per token."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schedsim.request import Request
+from schedsim.results import build_result
 from schedsim.results.columns import RequestColumns, StepColumns
 from schedsim.results.token_times import TokenTimes, range_maximum
-from tests.results.runs import Run, runs
+from schedsim.scheduler import Step
+from tests.results.runs import VLLM, Run, make_trace, runs, serve
 
 
 def token_times(run: Run) -> TokenTimes:
@@ -74,6 +79,34 @@ def test_tokens_on_time_are_counted_token_by_token(run: Run, ttft: float, tpot: 
         ]
         times = run.token_times.get(request, [])
         assert counted[request] == sum(t <= d for t, d in zip(times, due, strict=True))
+
+
+@dataclass
+class Fragile(VLLM):
+    """Raises when its N-th request finishes, after the iteration's tokens were booked."""
+
+    survives: int = 0
+
+    def on_finish(self, request: Request, step: Step) -> None:
+        self.survives -= 1
+        if self.survives < 0:
+            raise RuntimeError("on purpose")
+
+
+@given(st.integers(0, 5), st.lists(st.integers(1, 30), min_size=7, max_size=7))
+def test_a_run_whose_policy_raised_between_two_books_still_adds_up(
+    survives: int, outputs: list[int]
+) -> None:
+    trace = make_trace([0.3 * row for row in range(7)], [9, 3, 14, 1, 5, 20, 2], outputs)
+    run = serve(trace, Fragile(survives=survives), lambda row: 0.1 + row / 1000, blocks=16)
+    assert run.record.interrupted is not None
+    tokens = token_times(run)
+    summary = build_result(run.record).summary
+    started = sum(r.first_token is not None for r in run.record.released_requests())
+    assert set(tokens.gap_end) <= {*run.record.steps.end, run.record.end_time}
+    if len(run.record.steps):
+        gaps = summary["latency"]["whole"]["itl_s"]["count"]
+        assert gaps == summary["output_tokens"] - started
 
 
 @given(
