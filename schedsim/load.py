@@ -5,8 +5,9 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 
 from schedsim.errors import ConfigError
+from schedsim.output_limit import Outputs
 from schedsim.request import Request
-from schedsim.traces.trace import TokenColumn, Trace
+from schedsim.traces.trace import Trace
 
 
 class Load:
@@ -21,24 +22,22 @@ class Load:
     def __init__(
         self,
         trace: Trace,
-        limits: TokenColumn,
+        outputs: Outputs,
         *,
         concurrency: int | None = None,
     ) -> None:
-        """`limits` are the output limits; a true output beyond its limit is cut there.
+        """`outputs` are the output limits and the tokens that requests emit.
 
         Raises:
             ConfigError: `concurrency` is below 1.
         """
         if concurrency is not None and concurrency < 1:
             raise ConfigError(f"--concurrency {concurrency} must be at least 1")
-        outputs = np.minimum(trace.output_tokens, limits)
-        self.num_cut = int(np.count_nonzero(outputs < trace.output_tokens))
         self.num_released = 0
         self._trace = trace
         self._prompts: list[int] = trace.prompt_tokens.tolist()
-        self._limits: list[int] = limits.tolist()
-        self._outputs: list[int] = outputs.tolist()
+        self._limits: list[int] = outputs.limits.tolist()
+        self._outputs: list[int] = outputs.tokens.tolist()
         self._children: dict[int, list[int]] = {}
         self._open: list[tuple[float, int]] = []
         self._cursor = 0

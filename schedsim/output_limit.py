@@ -1,5 +1,7 @@
 """Output limits: the max_tokens that a client would have sent with each request."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from schedsim.errors import ConfigError
@@ -9,12 +11,21 @@ from schedsim.traces.trace import TokenColumn, Trace
 FORMS = ("column", "context", "const:TOKENS", "factor:K")
 
 
-def output_limits(trace: Trace, text: str | None, max_model_len: int) -> TokenColumn:
-    """The output limit of every request in tokens, within the context of `max_model_len`.
+class Outputs(NamedTuple):
+    """For each request the output limit that policies see, and the tokens it really emits."""
+
+    limits: TokenColumn
+    tokens: TokenColumn
+
+
+def limit_outputs(trace: Trace, text: str | None, max_model_len: int) -> Outputs:
+    """Output limits of a trace in the form `text`, within the context of `max_model_len`.
 
     `column` takes the trace's `max_output_tokens`; `context` whatever the prompt leaves of the
     context; `const:N` N; `factor:K` K times the true output, rounded up. None is `column` where
-    the trace has one, else `context`. Every limit is at least 1.
+    the trace has one, else `context`. Every limit is at least 1. An output longer than a limit
+    that the client set ends there; one that the context does not hold is left whole, so that the
+    scheduler rejects the request instead of a silent cut.
 
     Raises:
         ConfigError: an unknown form, a bad number, or `column` without the column.
@@ -35,7 +46,10 @@ def output_limits(trace: Trace, text: str | None, max_model_len: int) -> TokenCo
         limits = np.ceil(_number(spec, text) * trace.output_tokens).astype(np.int64)
     else:
         raise unknown_name("form of --max-output", spec.name, FORMS)
-    return np.clip(limits, 1, np.maximum(room, 1)).astype(np.int32)
+    tokens = trace.output_tokens
+    if spec.name != "context":
+        tokens = np.minimum(tokens, np.maximum(limits, 1)).astype(np.int32)
+    return Outputs(np.clip(limits, 1, np.maximum(room, 1)).astype(np.int32), tokens)
 
 
 def _number(spec: Spec, text: str) -> float:

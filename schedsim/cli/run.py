@@ -137,7 +137,7 @@ def run(
     check: Annotated[
         int | None,
         typer.Option(
-            help="Assert all invariants: --check after every iteration, --check=N after every N-th.",
+            help="Assert all invariants after every iteration, with =N after every N-th.",
             rich_help_panel=OUTPUT,
             min=1,
         ),

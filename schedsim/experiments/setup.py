@@ -11,7 +11,7 @@ from schedsim.costs.base import StepCost
 from schedsim.errors import ConfigError
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache
-from schedsim.output_limit import output_limits
+from schedsim.output_limit import limit_outputs
 from schedsim.policies import Policy
 from schedsim.policies.loading import make_policy
 from schedsim.predictors import make_predictor
@@ -148,11 +148,12 @@ def prepare_run(
         predictor=make_predictor(settings.predictor, predictor_rng),
         estimator=cost.seconds,
     )
-    limits = output_limits(trace, settings.max_output, sizes.max_model_len)
-    load = Load(trace, limits, concurrency=settings.concurrency)
+    outputs = limit_outputs(trace, settings.max_output, sizes.max_model_len)
+    load = Load(trace, outputs, concurrency=settings.concurrency)
     notes = list(sizes.notes)
-    if load.num_cut:
-        notes.append(f"{load.num_cut} outputs end at their output limit, before their true length")
+    num_cut = int(np.count_nonzero(outputs.tokens < trace.output_tokens))
+    if num_cut:
+        notes.append(f"{num_cut} outputs end at their output limit, before their true length")
     slo = None
     if settings.slo_ttft is not None or settings.slo_tpot is not None:
         slo = SLO(settings.slo_ttft, settings.slo_tpot)

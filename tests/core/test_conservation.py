@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from schedsim.costs.linear import LinearCost
 from schedsim.load import Load
 from schedsim.memory import PagedKVCache
+from schedsim.output_limit import Outputs
 from schedsim.policies import POLICIES, VLLM, Policy, Sarathi, Static, VLLMv0
 from schedsim.request import Request, Status
 from schedsim.results import Result, build_result
@@ -123,8 +124,8 @@ def simulate(case: Case, policy: Policy) -> tuple[Result, list[Request], Watch]:
         max_model_len=200,
     )
     watch = Watch(case, policy)
-    limits = trace.output_tokens
-    load = Load(trace, limits, concurrency=case.concurrency)
+    outputs = Outputs(trace.output_tokens, trace.output_tokens)
+    load = Load(trace, outputs, concurrency=case.concurrency)
     simulation = Simulation(trace, scheduler, load, COST, check_every=1)
     simulation.observe(watch)
     simulation.run()

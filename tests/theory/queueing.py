@@ -8,6 +8,7 @@ import numpy.typing as npt
 from schedsim.costs.linear import LinearCost
 from schedsim.load import Load
 from schedsim.memory import PagedKVCache
+from schedsim.output_limit import Outputs
 from schedsim.policies import VLLM
 from schedsim.results import Result, build_result
 from schedsim.scheduler import Scheduler
@@ -37,7 +38,7 @@ def run_queue(
         token_budget=1_000_000,
         max_model_len=1_000_000,
     )
-    simulation = Simulation(trace, scheduler, Load(trace, output), cost)
+    simulation = Simulation(trace, scheduler, Load(trace, Outputs(output, output)), cost)
     simulation.run()
     return build_result(simulation.record())
 
