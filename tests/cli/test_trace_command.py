@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from schedsim.cli import trace as trace_command
-from schedsim.cli import trace_generate
 from schedsim.cli.trace import app
 from schedsim.traces import read_trace
+from schedsim.traces.generators import Workload
 from schedsim.traces.sample import sample_trace
 
 AZURE = (
@@ -158,7 +158,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     def work(*_: object) -> None:
         raise AssertionError("no work may be done")
 
-    monkeypatch.setattr(trace_generate.Workload, "generate", work)
+    monkeypatch.setattr(Workload, "generate", work)
     refused("generate", "--preset", "sharegpt", "--out", tmp_path / name)
 
 

@@ -57,6 +57,32 @@ def test_arrivals_start_at_zero_and_never_fall(spec: str, n: int, seed: int) -> 
     assert np.array_equal(times, parse_arrivals(spec).times(n, rng(seed)))
 
 
+FIELDS = {
+    "deterministic": ("rate",),
+    "poisson": ("rate",),
+    "gamma": ("rate", "cv"),
+    "weibull": ("rate", "cv"),
+    "drifting": ("rate", "cv", "lag1", "period"),
+    "onoff": ("rate", "off_mu", "off_sigma", "off_min", "on_mu", "on_sigma", "gap_shape"),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@given(data=st.data())
+def test_any_parameters_are_refused_or_give_times(name: str, data: st.DataObject) -> None:
+    numbers = st.floats() | st.floats(1e-9, 1e9) | st.floats(0.01, 10)
+    given_fields = data.draw(st.dictionaries(st.sampled_from(FIELDS[name]), numbers))
+    given_fields.setdefault("rate", 1.0)
+    spec = f"{name}:" + ",".join(f"{key}={value}" for key, value in given_fields.items())
+    try:
+        times = parse_arrivals(spec).times(20, rng())
+    except ConfigError:
+        return
+    assert times[0] == 0
+    assert np.isfinite(times).all()
+    assert (np.diff(times) >= 0).all()
+
+
 @pytest.mark.parametrize("spec", ["poisson:rate=5", "gamma:rate=5,cv=3", "weibull:rate=5,cv=0.4"])
 def test_renewal_gaps_have_the_mean_and_cv_asked_for(spec: str) -> None:
     n = 200_000
@@ -217,6 +243,23 @@ def test_more_tenant_arrivals_begin_with_the_same_ones() -> None:
     few, many = mix.arrivals(500, 4.0, rng(13)), mix.arrivals(5000, 4.0, rng(13))
     assert np.array_equal(few.times, many.times[:500])
     assert np.array_equal(few.tenant, many.tenant[:500])
+
+
+def test_tenants_are_stationary_from_the_start() -> None:
+    # 2,000 clients of one request a second: as many in the first second as in any other.
+    mix = parse_tenants("zipf:2000,exponent=0,cv_median=3,cv_p95=3")
+    times, _ = mix.arrivals(20_000, 2000.0, rng(20))
+    first, second = np.bincount(times.astype(np.int64))[:2]
+    # A count's variance is at most cv² times its mean.
+    assert first == pytest.approx(2000, abs=5 * math.sqrt(9 * 2000))
+    assert second == pytest.approx(2000, abs=5 * math.sqrt(9 * 2000))
+
+
+def test_one_tenant_has_the_cv_of_its_mix() -> None:
+    mix = parse_tenants("1,cv_median=2,cv_p95=2")
+    gaps = np.diff(mix.arrivals(100_000, 5.0, rng(21)).times)
+    assert gaps.mean() == pytest.approx(0.2, rel=5 * 2 / math.sqrt(100_000))
+    assert gaps.std() / gaps.mean() == pytest.approx(2.0, rel=0.03)
 
 
 def test_tenant_shares_and_rate_are_those_of_the_mix() -> None:

@@ -18,6 +18,8 @@ from schedsim.traces.generators.normal import normal_cdf, normal_quantile
 
 Floats = npt.NDArray[np.float64]
 
+MOST_PERIODS = 1_000_000
+
 
 class ArrivalProcess(Protocol):
     """A point process; frozen, so that one object may serve many runs."""
@@ -114,8 +116,21 @@ class OnOff:
         )
         if self.rate is not None:
             check_positive("onoff arrivals", rate=self.rate)
-        if not (math.isfinite(self.off_min) and self.off_min >= 0):
-            raise ConfigError(f"onoff arrivals need off_min >= 0, got {self.off_min}")
+        if not 0 <= self.off_min <= 1e9:
+            raise ConfigError(f"onoff arrivals need off_min >= 0 (to 1e9), got {self.off_min}")
+        for name, mu, sigma in (
+            ("on", self.on_mu, self.on_sigma),
+            ("off", self.off_mu, self.off_sigma),
+        ):
+            if not (abs(mu) <= 20 and sigma <= 10):
+                raise ConfigError(
+                    f"onoff arrivals need {name}_mu from -20 to 20 and {name}_sigma up to 10, "
+                    f"got {mu} and {sigma}"
+                )
+        if self.off_min > 0 and math.log(self.off_min) > self.off_mu + 8 * self.off_sigma:
+            raise ConfigError(
+                f"onoff arrivals: silences are never longer than off_min={self.off_min}; lower it"
+            )
 
     def own_rate(self) -> float:
         """The mean rate before `rate` stretches time, in requests per second."""
@@ -130,10 +145,13 @@ class OnOff:
     def times(self, n: int, rng: np.random.Generator) -> Floats:
         gaps = rng.standard_gamma(self.gap_shape, max(n - 1, 0)) * self.gap_scale
         busy_time = _from_gaps(gaps, n)
+        on_mean = math.exp(self.on_mu + self.on_sigma**2 / 2)
+        _check_periods("onoff arrivals", float(gaps.sum()), on_mean, "raise on_mu")
         on_ends = np.empty(0)
         while not len(on_ends) or on_ends[-1] <= busy_time[-1:].max(initial=0.0):
             start = on_ends[-1] if len(on_ends) else 0.0
-            more = np.cumsum(rng.lognormal(self.on_mu, self.on_sigma, 64))
+            draws = max(64, len(on_ends))
+            more = np.cumsum(rng.lognormal(self.on_mu, self.on_sigma, draws))
             on_ends = np.concatenate((on_ends, start + more))
         silences = np.searchsorted(on_ends, busy_time, side="right")
         off = np.concatenate(([0.0], np.cumsum(self._silences(int(silences.max(initial=0)), rng))))
@@ -167,12 +185,15 @@ class Drifting:
 
     def __post_init__(self) -> None:
         check_positive("drifting arrivals", rate=self.rate, cv=self.cv, period=self.period)
+        if self.cv > 100:
+            raise ConfigError(f"drifting arrivals need cv <= 100, got {self.cv}")
         if not 0.0 <= self.lag1 < 1.0:
             raise ConfigError(f"drifting arrivals need 0 <= lag1 < 1, got {self.lag1}")
 
     def times(self, n: int, rng: np.random.Generator) -> Floats:
         expected = _from_gaps(rng.standard_exponential(max(n - 1, 0)), n)
         last = float(expected[-1]) if n else 0.0
+        _check_periods("drifting arrivals", last / self.rate, self.period, "raise rate or period")
         variance = math.log1p(self.cv**2)
         log_rate = math.sqrt(variance) * float(rng.standard_normal())
         # Correlation of the logarithms that gives lag1 between the rates themselves.
@@ -240,10 +261,15 @@ def weibull_shape(cv: float) -> float:
 
 
 def check_positive(owner: str, **values: float) -> None:
-    """Raises ConfigError naming the first value that is not a finite number above 0."""
+    """Raises ConfigError naming the first value that is not from 1e-9 to 1e9."""
     for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{owner} need {name} > 0, got {value}")
+        if not 1e-9 <= value <= 1e9:
+            raise ConfigError(f"{owner} need {name} > 0 (1e-9 to 1e9), got {value}")
+
+
+def _check_periods(owner: str, span: float, period: float, remedy: str) -> None:
+    if span > MOST_PERIODS * period:
+        raise ConfigError(f"{owner} would need {span / period:.3g} periods; {remedy}")
 
 
 def _from_gaps(gaps: Floats, n: int) -> Floats:

@@ -163,7 +163,9 @@ class Zipf(BoundedLaw):
             raise ConfigError(f"zipf needs exponent >= 0, got {self.exponent}")
 
     def cdf(self, tokens: Floats) -> Floats:
-        weights = np.arange(self.low, self.high + 1, dtype=np.float64) ** -self.exponent
+        # Over low, so that the first weight is 1 and a high exponent does not lose them all.
+        lengths = np.arange(self.low, self.high + 1, dtype=np.float64) / self.low
+        weights = lengths**-self.exponent
         cumulative = np.concatenate(([0.0], np.cumsum(weights)))
         below = np.clip(np.floor(tokens) - self.low + 1, 0, len(weights)).astype(np.int64)
         return np.asarray(cumulative[below] / cumulative[-1])

@@ -20,6 +20,8 @@ from schedsim.traces.trace import PromptBlocks
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+LARGEST_CONTEXT = 1 << 24
+
 # Recorded service times of coding-agent calls, least squares (R² .86).
 SERVICE_BASE_S = 2.63
 SERVICE_OUTPUT_TOKEN_S = 0.0150
@@ -59,10 +61,10 @@ class SessionModel:
                 f"sessions need system_tokens >= 0 and block_size >= 1, got {self.system_tokens} "
                 f"and {self.block_size}"
             )
-        if self.max_context < self.system_tokens + 2:
+        if not self.system_tokens + 2 <= self.max_context <= LARGEST_CONTEXT:
             raise ConfigError(
-                f"sessions need max_context above system_tokens + 1 = {self.system_tokens + 1}, "
-                f"got {self.max_context}"
+                f"sessions need max_context above system_tokens + 1 = {self.system_tokens + 1} and "
+                f"up to {LARGEST_CONTEXT}, got {self.max_context}"
             )
         if not 0.0 <= self.think_weight <= 1.0:
             raise ConfigError(f"sessions need 0 <= think_weight <= 1, got {self.think_weight}")
@@ -72,6 +74,8 @@ class SessionModel:
             think_sigma2=self.think_sigma2,
             think_cap=self.think_cap,
         )
+        if max(abs(self.think_mu1), abs(self.think_mu2), self.think_sigma1, self.think_sigma2) > 20:
+            raise ConfigError("sessions need think_mu and think_sigma up to 20: logs of seconds")
 
     def think_times(self, n: int, rng: np.random.Generator) -> Floats:
         """n times in seconds between an answer and the next turn."""

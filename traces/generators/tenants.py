@@ -46,8 +46,9 @@ class ClientMix(ABC):
     def __post_init__(self) -> None:
         if not 1 <= self.clients <= MOST_CLIENTS:
             raise ConfigError(f"tenants need 1 <= clients <= {MOST_CLIENTS}, got {self.clients}")
-        check_positive("tenants", cv_median=self.cv_median, cv_low=self.cv_low)
-        if not (self.cv_median <= self.cv_p95 and self.cv_low <= self.cv_high < math.inf):
+        check_positive("tenants", cv_median=self.cv_median, cv_p95=self.cv_p95)
+        check_positive("tenants", cv_low=self.cv_low, cv_high=self.cv_high)
+        if self.cv_median > self.cv_p95 or self.cv_low > self.cv_high:
             raise ConfigError(
                 f"tenants need cv_median <= cv_p95 and cv_low <= cv_high, got {self.cv_median}, "
                 f"{self.cv_p95}, {self.cv_low}, {self.cv_high}"
@@ -96,8 +97,8 @@ class LognormalClients(ClientMix):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (math.isfinite(self.sigma) and self.sigma >= 0):
-            raise ConfigError(f"tenants need sigma >= 0, got {self.sigma}")
+        if not 0 <= self.sigma <= 5:
+            raise ConfigError(f"tenants need sigma from 0 to 5, got {self.sigma}")
 
     def shares(self, rng: np.random.Generator) -> Floats:
         weights = np.sort(rng.lognormal(0.0, self.sigma, self.clients))[::-1]
@@ -112,8 +113,8 @@ class ZipfClients(ClientMix):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (math.isfinite(self.exponent) and self.exponent >= 0):
-            raise ConfigError(f"tenants need exponent >= 0, got {self.exponent}")
+        if not 0 <= self.exponent <= 10:
+            raise ConfigError(f"tenants need exponent from 0 to 10, got {self.exponent}")
 
     def shares(self, rng: np.random.Generator) -> Floats:
         weights = np.arange(1, self.clients + 1, dtype=np.float64) ** -self.exponent
