@@ -97,23 +97,20 @@ def _backlog_labels(
 
 def _largest_difference(service: Ints, waits: Ints) -> int | None:
     """Over all pairs and all times both stay backlogged: how far their service drifts apart."""
-    size, num_instants = service.shape
     largest: int | None = None
-    high = np.zeros((size, size), dtype=np.int64)
-    low = np.zeros_like(high)
-    for place in range(1, num_instants):
+    if not service.shape[1]:
+        return None
+    high = low = service[:, 0, None] - service[None, :, 0]
+    for place in range(1, service.shape[1]):
         stays = (waits[:, place] >= 0) & (waits[:, place] == waits[:, place - 1])
         both = stays[:, None] & stays[None, :]
         np.fill_diagonal(both, False)
         apart = service[:, place, None] - service[None, :, place]
-        if not both.any():
-            high = low = apart
-            continue
-        before = service[:, place - 1, None] - service[None, :, place - 1]
-        high = np.where(both, np.maximum(np.maximum(high, before), apart), apart)
-        low = np.where(both, np.minimum(np.minimum(low, before), apart), apart)
-        drift = int((high - low)[both].max())
-        largest = drift if largest is None else max(largest, drift)
+        high = np.where(both, np.maximum(high, apart), apart)
+        low = np.where(both, np.minimum(low, apart), apart)
+        if both.any():
+            drift = int((high - low)[both].max())
+            largest = drift if largest is None else max(largest, drift)
     return largest
 
 
