@@ -1,6 +1,5 @@
 """`vllm-v0` and `sarathi` against Vidur's recorded runs, bit for bit, through the command line."""
 
-import csv
 import gzip
 import json
 from pathlib import Path
@@ -24,16 +23,8 @@ def run(
     """The oracle's folder and the directory of our run of the same case."""
     case = shared_oracles / "vidur" / request.param
     policy, blocks = CASES[request.param]
-    scratch = tmp_path_factory.mktemp(request.param)
-    trace = scratch / "requests.csv"
-    with open(case / "requests.csv") as given, open(trace, "w") as written:
-        writer = csv.writer(written)
-        writer.writerow(["arrived_at", "num_prefill_tokens", "num_decode_tokens"])
-        for row in csv.DictReader(given):
-            writer.writerow(
-                [row["arrived_at"], row["num_prefill_tokens"], row["num_decode_tokens"]]
-            )
-    out = scratch / "run"
+    trace = case / "requests.csv"
+    out = tmp_path_factory.mktemp(request.param) / "run"
     arguments = ["run", str(trace), "--policy", policy, "--blocks", str(blocks)]
     arguments += ["--step-time", "linear:vidur-closed-form", "--max-seqs", "128"]
     arguments += ["--token-budget", "4096", "--decisions", "--out", str(out)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schedsim.config import RunSettings
 from schedsim.costs.base import StepCost
-from schedsim.errors import OutputError, PolicyError
+from schedsim.errors import OutputError, SchedsimError
 from schedsim.experiments.setup import PreparedRun, prepare_run
 from schedsim.policies import Policy
 from schedsim.results import (
@@ -132,7 +132,7 @@ def _simulate(prepared: PreparedRun) -> tuple[str | None, float]:
         prepared.simulation.run()
     except KeyboardInterrupt:
         stopped = INTERRUPTED
-    except PolicyError as error:
+    except SchedsimError as error:  # a policy's, or a disk that is full under an observer
         stopped = str(error)
     return stopped, time.process_time() - started
 

@@ -102,9 +102,13 @@ class PagedKVCache(KVCache):
         self._iteration += 1
 
     def check(self) -> None:
-        held = [block for table in self._tables.values() for block in table]
-        everything = sorted(held + self._free)
-        assert everything == list(range(1, self.total_blocks + 1)), "a block is lost or held twice"
+        count, seen = len(self._free), set(self._free)
+        for table in self._tables.values():
+            count += len(table)
+            seen.update(table)
+        assert count == len(seen) == self.total_blocks, "a block is lost or held twice"
+        assert min(seen) == 1, "the null block is handed out"
+        assert max(seen) == self.total_blocks, "a block that is not there is handed out"
         waiting = [request for due in self._due.values() for request in due]
         assert sorted(r.id for r in waiting) == sorted(self._members), "a member awaits no block"
         for iteration, due in self._due.items():

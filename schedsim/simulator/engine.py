@@ -97,7 +97,9 @@ class Engine:
 
     def _complete(self, batch: Batch, start: float, end: float, running: int, waiting: int) -> None:
         scheduler = self._scheduler
+        # What is held while the iteration runs, before its finished requests give theirs back.
         stored = scheduler.stored_tokens + batch.prefill_tokens + batch.decode_requests
+        free_blocks = scheduler.kv_cache.free_blocks
         completion = scheduler.complete(batch, end)
         self._steps.append(
             batch.decided_at,
@@ -109,7 +111,7 @@ class Engine:
             batch.decode_context - batch.decode_requests,
             running,
             waiting,
-            scheduler.kv_cache.free_blocks,
+            free_blocks,
             stored,
             len(batch.preempted),
         )

@@ -9,12 +9,11 @@ there, and the bundled sample, each a few times in one process, and prints the m
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
 import schedsim
-from schedsim.config import make_settings
+from schedsim.config import RunSettings, make_settings
 from schedsim.experiments.setup import prepare_run, prepare_trace
 from schedsim.results import build_result
 from schedsim.traces.transforms import limit, scale_time
@@ -39,27 +38,29 @@ def cases() -> list[Case]:
     }.items():
         path = SHARED / "oracles" / "vidur" / name / "requests.csv"
         if path.exists():
-            trace = vidur_case(path)
+            trace = schedsim.read_trace(path)
             found.append((name, trace, {**closed_form, "max_seqs": 128, **settings}))
     azure = SHARED / "traces" / "azure-2023" / "AzureLLMInferenceTrace_conv.csv.gz"
     if azure.exists():
         trace = scale_time(limit(schedsim.read_trace(azure), 5000), 2.0)
-        for policy in ("vllm", "vllm-v0", "sarathi"):
-            found.append((f"azure conv ×2, {policy}", trace, {"policy": policy, **closed_form}))
+        found += [
+            (f"azure conv ×2, {policy}", trace, {"policy": policy, **closed_form})
+            for policy in ("vllm", "vllm-v0", "sarathi")
+        ]
     found.append(("bundled sample, vllm", schedsim.sample_trace(), {"policy": "vllm"}))
     return found
 
 
-def vidur_case(path: Path) -> schedsim.Trace:
-    """The requests of a recorded case, whose file has an id column before Vidur's three."""
-    frame = pd.read_csv(path).drop(columns="id")
-    temporary = path.name
-    import tempfile
+def simulate(trace: schedsim.Trace, settings: RunSettings) -> None:
+    """The simulation alone."""
+    prepare_run(trace, settings).simulation.run()
 
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / temporary
-        frame.to_csv(target, index=False)
-        return schedsim.read_trace(target)
+
+def simulate_and_measure(trace: schedsim.Trace, settings: RunSettings) -> None:
+    """The simulation, its tables and its summary."""
+    simulation = prepare_run(trace, settings).simulation
+    simulation.run()
+    build_result(simulation.record())
 
 
 def measure(run: Callable[[], None]) -> float:
@@ -82,17 +83,10 @@ def main() -> None:
         settings = make_settings(**values)
         replayed = prepare_trace(trace, settings)
 
-        def simulate() -> None:
-            prepare_run(replayed, settings).simulation.run()
-
-        def simulate_and_measure() -> None:
-            simulation = prepare_run(replayed, settings).simulation
-            simulation.run()
-            build_result(simulation.record())
-
         summary = schedsim.simulate(trace, **values).summary
         tokens, finished = summary["output_tokens"], summary["requests"]["finished"]
-        alone, whole = measure(simulate), measure(simulate_and_measure)
+        alone = measure(partial(simulate, replayed, settings))
+        whole = measure(partial(simulate_and_measure, replayed, settings))
         print(
             f"{name:28}{finished:>9}{tokens:>10}{alone:>8.3f}{tokens / alone:>14,.0f}"
             f"{finished / alone:>16,.0f}{tokens / whole:>14,.0f}"

@@ -1,0 +1,81 @@
+"""Every shared trace runs to its end under every shipped policy, and no request is unaccounted.
+
+The first 500 requests of each are part of every test run, all invariants asserted after every
+iteration. The whole traces, with the invariants after every thousandth iteration, are `slow`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from schedsim.cli.app import app
+from schedsim.policies import POLICIES
+
+
+class Case(NamedTuple):
+    """A file under ../shared/traces, the flags that it needs, and its context length."""
+
+    path: str
+    max_model_len: int
+    flags: tuple[str, ...] = ()
+
+
+AGENTIC = ("--arrivals", "poisson:rate=0.02", "--think-cap", "60")
+CASES = [
+    Case("azure-2023/AzureLLMInferenceTrace_code.csv.gz", 8192),
+    Case("azure-2023/AzureLLMInferenceTrace_conv.csv.gz", 8192),
+    Case("vidur-format/splitwise_code.csv.gz", 8192),
+    Case("vidur-format/splitwise_conv.csv.gz", 8192),
+    Case("mooncake-fast25/conversation_trace.jsonl.gz", 65536, ("--rate-scale", "0.5")),
+    Case("tracelab-sample/round_trace.jsonl.gz", 200_000),
+    Case("agentic-coding/traces_0001-0100.jsonl.gz", 420_000, AGENTIC),
+    Case("agentic-coding/traces_0251-0350.jsonl.gz", 200_000, AGENTIC),
+    Case("agentic-coding/traces_0551-0650.jsonl.gz", 200_000, AGENTIC),
+    *(
+        Case(f"lengths/{name}.csv.gz", context, ("--arrivals", "poisson:rate=4"))
+        for name, context in {
+            "arxiv_long_online": 65536,
+            "arxiv_summarization_stats_llama2_tokenizer_filtered_v2": 8192,
+            "sharegpt_8k_filtered_stats_llama2_tokenizer": 8192,
+            "sharegpt_val_10k_llama2": 8192,
+        }.items()
+    ),
+]
+
+
+def run(case: Case, policy: str, folder: Path, *flags: str) -> dict[str, Any]:
+    """The request counts of a run through the command line."""
+    arguments = ["run", str(folder / case.path), "--policy", policy, "--model", "llama-3-8b"]
+    arguments += ["--max-model-len", str(case.max_model_len), *case.flags]
+    arguments += ["--json", "--quiet", *flags]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    counts: dict[str, Any] = next(iter(json.loads(done.stdout).values()))["requests"]
+    return counts
+
+
+def check_counts(counts: dict[str, Any]) -> None:
+    statuses = sum(counts[key] for key in ("finished", "rejected", "failed", "unfinished"))
+    assert statuses == counts["kept"] == counts["read"] - sum(counts["dropped"].values())
+    assert counts["unfinished"] == counts["failed"] == 0
+    assert counts["finished"] >= 0.95 * counts["kept"], counts
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: Path(case.path).name.split(".")[0])
+def test_the_first_requests_of_every_trace(case: Case, policy: str, shared_traces: Path) -> None:
+    # Just enough blocks for the longest request: memory pressure, and quick checks.
+    blocks = str(case.max_model_len * 21 // 20 // 16)
+    flags = ("--limit", "500", "--check=1", "--blocks", blocks)
+    counts = run(case, policy, shared_traces, *flags)
+    check_counts(counts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: Path(case.path).name.split(".")[0])
+def test_every_trace_whole(case: Case, policy: str, shared_traces: Path) -> None:
+    check_counts(run(case, policy, shared_traces, "--check=1000"))
