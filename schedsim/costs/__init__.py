@@ -1,53 +1,67 @@
 """Step-time models, and the models and GPUs they know.
 
-A new step-time model is a file here and an entry in `make_step_cost`.
+A new step-time model is a file here that holds a `StepCost`, and an entry in `STEP_COSTS`.
 """
+
+from collections.abc import Callable
 
 from schedsim.costs.base import StepCost
 from schedsim.costs.capacity import KVCapacity, kv_blocks
 from schedsim.costs.gpus import GPUSpec, list_gpus, load_gpu
 from schedsim.costs.linear import LinearCost, load_linear
 from schedsim.costs.models import ModelSpec, list_models, load_model
-from schedsim.costs.roofline import RooflineCost
+from schedsim.costs.roofline import RooflineAssumptions, RooflineCost
 from schedsim.errors import ConfigError
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
 
-STEP_COSTS = ("roofline", "linear")
 
+def make_step_cost(
+    text: str,
+    model: ModelSpec | None = None,
+    gpu: GPUSpec | None = None,
+    tensor_parallel: int = 1,
+) -> StepCost:
+    """Build the step-time model of the spec `text`: `roofline`, `roofline,key=value…` or
+    `linear:FILE`.
 
-def make_step_cost(text: str, model: ModelSpec, gpu: GPUSpec, tensor_parallel: int = 1) -> StepCost:
-    """Build the step-time model of the spec `text`: `roofline` with parameters or `linear:FILE`.
+    `roofline` needs `model` and `gpu`; `linear` uses neither.
 
     Raises:
-        ConfigError: an unknown name or parameter, or a file that cannot be read.
+        ConfigError: an unknown name or parameter, a model or GPU that is needed and not given, or
+            a file that cannot be read.
     """
-    spec = parse_spec(text)
-    if spec.name == "linear":
-        if not spec.value or spec.parameters:
-            raise ConfigError(f"--step-time {text!r}: write linear:FILE, a TOML file")
-        return load_linear(spec.value)
-    if spec.name != "roofline":
-        raise unknown_name("step-time model", spec.name, STEP_COSTS)
+    name = text.replace(",", ":").partition(":")[0].strip()
+    if name not in STEP_COSTS:
+        raise unknown_name("step-time model", name, STEP_COSTS)
+    return STEP_COSTS[name](text, model, gpu, tensor_parallel)
 
-    def roofline(
-        compute_efficiency: float = 0.7,
-        bandwidth_efficiency: float = 0.8,
-        overhead_ms: float = 1.0,
-        request_overhead_ms: float = 0.005,
-        link_latency_us: float = 10.0,
-    ) -> RooflineCost:
-        return RooflineCost(
-            model,
-            gpu,
-            tensor_parallel,
-            compute_efficiency,
-            bandwidth_efficiency,
-            overhead_ms,
-            request_overhead_ms,
-            link_latency_us,
-        )
 
-    return build_from_spec("step-time model", roofline, spec)
+def _roofline(
+    text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int
+) -> StepCost:
+    if model is None or gpu is None:
+        missing = "--model" if model is None else "--gpu"
+        raise ConfigError(f"--step-time {text} needs {missing}")
+    assumptions = build_from_spec("step-time model", RooflineAssumptions, parse_spec(text))
+    return RooflineCost(model, gpu, tensor_parallel, assumptions)
+
+
+def _linear(
+    text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int
+) -> StepCost:
+    # All that stands behind the colon is the path, commas and equals signs included.
+    path = text.partition(":")[2].strip()
+    if not path:
+        raise ConfigError(f"--step-time {text}: write linear:FILE, a TOML file of coefficients")
+    return load_linear(path)
+
+
+STEP_COSTS: dict[str, Callable[[str, ModelSpec | None, GPUSpec | None, int], StepCost]] = {
+    "linear": _linear,
+    "roofline": _roofline,
+}
+"""The step-time models by name: each builds one from its spec, the model, the GPU and the degree
+of tensor parallelism."""
 
 
 __all__ = [
@@ -56,6 +70,7 @@ __all__ = [
     "KVCapacity",
     "LinearCost",
     "ModelSpec",
+    "RooflineAssumptions",
     "RooflineCost",
     "StepCost",
     "kv_blocks",

@@ -10,13 +10,17 @@ from schedsim.specs import unknown_name
 
 
 class GPUSpec(BaseModel):
-    """Peak figures of one GPU: dense bf16 arithmetic, memory, links; see gpus.toml."""
+    """Peak figures of one GPU: dense bf16 arithmetic, memory, links in one direction.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `link_gb_per_s` goes to the other GPUs of the node, `host_gb_per_s` to the host's memory; gb is
+    10⁹ bytes. Sources: gpus.toml.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str
     bf16_tflops: float = Field(gt=0)
-    memory_gib: float = Field(gt=0)
+    memory_mib: int = Field(gt=0)
     memory_gb_per_s: float = Field(gt=0)
     link_gb_per_s: float = Field(gt=0)
     host_gb_per_s: float = Field(gt=0)
@@ -24,7 +28,7 @@ class GPUSpec(BaseModel):
     @property
     def memory_bytes(self) -> int:
         """Bytes of device memory."""
-        return int(self.memory_gib * 2**30)
+        return self.memory_mib * 2**20
 
 
 def load_gpu(name: str) -> GPUSpec:
@@ -33,27 +37,27 @@ def load_gpu(name: str) -> GPUSpec:
     Raises:
         ConfigError: an unknown name; lists the known ones.
     """
-    known = _shipped()
+    known = _packaged()
     if name not in known:
         raise unknown_name("GPU", name, known)
     return GPUSpec(name=name, **known[name])
 
 
 def list_gpus() -> list[tuple[str, str]]:
-    """Every shipped GPU with a line that describes it."""
+    """The name of every packaged GPU with a line that describes it."""
     rows = []
-    for name in _shipped():
-        gpu = load_gpu(name)
+    for name, figures in _packaged().items():
+        gpu = GPUSpec(name=name, **figures)
         rows.append(
             (
                 name,
-                f"{gpu.memory_gib:g} GiB at {gpu.memory_gb_per_s:g} GB/s, "
+                f"{gpu.memory_bytes / 2**30:.1f} GiB at {gpu.memory_gb_per_s:g} GB/s, "
                 f"{gpu.bf16_tflops:g} TFLOP/s bf16, link {gpu.link_gb_per_s:g} GB/s",
             )
         )
     return rows
 
 
-def _shipped() -> dict[str, dict[str, Any]]:
+def _packaged() -> dict[str, dict[str, Any]]:
     text = (resources.files("schedsim.costs") / "gpus.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)

@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schedsim.errors import ConfigError
 from schedsim.scheduler.batch import BatchShape
 
+PACKAGED = ("vidur-closed-form",)
+"""Coefficient files that come with the package, by their bare names."""
+
 
 class LinearFile(BaseModel):
-    """The TOML file: milliseconds for each unit of work."""
+    """The TOML file: milliseconds for each unit of work, all five of them, none negative."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     base_ms: float = Field(ge=0)
     prefill_token_ms: float = Field(ge=0)
@@ -29,9 +32,9 @@ class LinearCost:
     """Milliseconds an iteration, a prefill token, a decode and a unit of attention.
 
     `prefill_attention_ms` is per Σ chunk·(context + chunk/2), `decode_context_ms` per token of
-    decode context. Padding of a static batch costs what decodes cost. The terms are added in the
-    order of the fields and the sum is turned into seconds at the end, which gives the closed form
-    of the Vidur oracle bit for bit.
+    decode context. Padding of a static batch costs what decodes cost: its counts are added to
+    theirs before the multiplication. The terms are added in the order of the fields and the sum is
+    turned into seconds at the end, which gives the closed form of the Vidur oracle bit for bit.
     """
 
     base_ms: float
@@ -56,32 +59,38 @@ class LinearCost:
 
 
 def load_linear(name: str) -> LinearCost:
-    """Read coefficients from the TOML file `name`, or from the shipped file of that bare name.
+    """Read coefficients from the TOML file `name`, or from the packaged file of that bare name.
 
     Raises:
-        ConfigError: no such file, no TOML, an unknown, missing or bad coefficient.
+        ConfigError: no such file, no TOML, or a coefficient that is unknown, missing, negative or
+            not a finite number; names the file and the key.
     """
-    shipped = resources.files("schedsim.costs") / f"{name}.toml"
-    path = Path(name)
+    keys = ", ".join(LinearFile.model_fields)
     try:
-        if path.suffix != ".toml" and path.name == name and shipped.is_file():
-            text = shipped.read_text(encoding="utf-8")
+        if name in PACKAGED:
+            packaged = resources.files("schedsim.costs") / f"{name}.toml"
+            text = packaged.read_text(encoding="utf-8")
         else:
-            text = path.read_text(encoding="utf-8")
+            text = Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"--step-time linear:{name}: cannot read the file: {error}; it must be a TOML file "
-            f"with {', '.join(LinearFile.model_fields)}"
+            f"--step-time linear:{name}: cannot read the file: {error}. It must be a TOML file "
+            f"with {keys}, or one that comes with schedsim: {', '.join(PACKAGED)}"
         ) from None
     try:
-        values = LinearFile(**tomllib.loads(text))
+        coefficients = LinearFile(**tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: not a TOML file: {error}") from None
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
-        )
-        raise ConfigError(
-            f"{name}: {problems}. It takes exactly {', '.join(LinearFile.model_fields)}"
-        ) from None
-    return LinearCost(**values.model_dump())
+        problems = "; ".join(_problem(problem) for problem in error.errors())
+        raise ConfigError(f"{name}: {problems}. It takes exactly {keys}") from None
+    return LinearCost(**coefficients.model_dump())
+
+
+def _problem(problem: Any) -> str:
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{key} is not a coefficient"
+    return f"{key} = {problem['input']!r}: {problem['msg']}"

@@ -1,30 +1,30 @@
 """`ModelSpec`: the shape of a decoder model, by name or from a Hugging Face config.json."""
 
-import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from schedsim.costs.hugging_face import read_config
 from schedsim.errors import ConfigError
 from schedsim.specs import unknown_name
 
-Family = Literal["llama", "mistral", "qwen2", "qwen3", "opt"]
-
 
 class ModelSpec(BaseModel):
-    """What of a decoder model decides its memory and its arithmetic.
+    """What of a dense decoder model decides its memory and its arithmetic.
 
-    `opt` has two MLP matrices, biases everywhere, learned positions and layer norms with bias; the
-    others are gated with RMS norms; `qwen2` has biases on Q, K and V, `qwen3` norms on Q and K.
+    `gated_mlp` has three matrices (SwiGLU), else two. `qk_norm` is an RMS norm over each head's
+    query and key. `norm_bias` says that the norms are layer norms with a bias, not RMS norms.
+    `position_embeddings` counts rows of a learned position table, 0 for rotary positions.
+    `max_model_len` is the number of positions that the model was trained for. Keys and values are
+    kept in the type of the weights.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
-    family: Family
     layers: int = Field(ge=1)
     hidden: int = Field(ge=1)
     heads: int = Field(ge=1)
@@ -32,23 +32,33 @@ class ModelSpec(BaseModel):
     head_dim: int = Field(ge=1)
     intermediate: int = Field(ge=1)
     vocab: int = Field(ge=1)
-    tied_embeddings: bool = False
     max_model_len: int = Field(ge=2)
+    tied_embeddings: bool = False
+    gated_mlp: bool = True
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    norm_bias: bool = False
+    position_embeddings: int = Field(0, ge=0)
     bytes_per_value: int = Field(2, ge=1)
 
     @property
     def layer_parameters(self) -> int:
-        """Parameters of one decoder layer."""
-        query, key_value = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = 2 * self.hidden * query + 2 * self.hidden * key_value
-        if self.family == "opt":
-            mlp = 2 * self.hidden * self.intermediate
-            biases = query + 2 * key_value + self.hidden + self.intermediate + self.hidden
-            return attention + mlp + biases + 4 * self.hidden
-        mlp = 3 * self.hidden * self.intermediate
-        biases = query + 2 * key_value if self.family == "qwen2" else 0
-        head_norms = 2 * self.head_dim if self.family == "qwen3" else 0
-        return attention + mlp + biases + head_norms + 2 * self.hidden
+        """Parameters of one decoder layer: attention, MLP and two norms."""
+        query, key_value = self.heads * self.head_dim, 2 * self.kv_heads * self.head_dim
+        up_matrices = 2 if self.gated_mlp else 1
+        count = self.hidden * (query + key_value) + query * self.hidden
+        count += (up_matrices + 1) * self.hidden * self.intermediate
+        if self.qkv_bias:
+            count += query + key_value
+        if self.output_bias:
+            count += self.hidden
+        if self.mlp_bias:
+            count += up_matrices * self.intermediate + self.hidden
+        if self.qk_norm:
+            count += 2 * self.head_dim
+        return count + 2 * self._norm_parameters
 
     @property
     def head_parameters(self) -> int:
@@ -58,12 +68,8 @@ class ModelSpec(BaseModel):
     @property
     def num_parameters(self) -> int:
         """All parameters."""
-        embeddings = self.head_parameters * (1 if self.tied_embeddings else 2)
-        final_norm = self.hidden
-        if self.family == "opt":
-            embeddings += (self.max_model_len + 2) * self.hidden
-            final_norm *= 2
-        return self.layers * self.layer_parameters + embeddings + final_norm
+        tables = (1 if self.tied_embeddings else 2) * self.vocab + self.position_embeddings
+        return self.layers * self.layer_parameters + tables * self.hidden + self._norm_parameters
 
     @property
     def weight_bytes(self) -> int:
@@ -72,8 +78,38 @@ class ModelSpec(BaseModel):
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values of one token in all layers."""
+        """Bytes of keys and values of one token in all layers, each KV head counted once."""
         return 2 * self.layers * self.kv_heads * self.head_dim * self.bytes_per_value
+
+    def kv_bytes_per_token_on_gpu(self, tensor_parallel: int) -> int:
+        """Bytes of keys and values of one token on one of `tensor_parallel` GPUs.
+
+        With more GPUs than KV heads several of them hold the same head.
+
+        Raises:
+            ConfigError: the heads do not split evenly; names the degrees that do.
+        """
+        degrees = self.tensor_parallel_degrees()
+        if tensor_parallel not in degrees:
+            raise ConfigError(
+                f"--tensor-parallel {tensor_parallel} does not split the {self.heads} query and "
+                f"{self.kv_heads} KV heads of {self.name} evenly; these do: "
+                f"{', '.join(map(str, degrees))}"
+            )
+        return self.kv_bytes_per_token // min(tensor_parallel, self.kv_heads)
+
+    def tensor_parallel_degrees(self) -> list[int]:
+        """The numbers of GPUs over which query and KV heads split evenly, ascending."""
+        return [
+            degree
+            for degree in range(1, self.heads + 1)
+            if self.heads % degree == 0
+            and (self.kv_heads % degree == 0 or degree % self.kv_heads == 0)
+        ]
+
+    @property
+    def _norm_parameters(self) -> int:
+        return 2 * self.hidden if self.norm_bias else self.hidden
 
 
 def load_model(name: str) -> ModelSpec:
@@ -81,25 +117,25 @@ def load_model(name: str) -> ModelSpec:
 
     Raises:
         ConfigError: an unknown name; a file that is not there, not JSON, of an unknown model type
-            or without a field.
+            or without a field; names the file and the field.
     """
-    known = _shipped()
+    known = _packaged()
     if name in known:
         return ModelSpec(name=name, **known[name])
     path = Path(name)
     if path.is_dir():
         path = path / "config.json"
     if path.suffix == ".json" or path.is_file():
-        return _from_hugging_face(path)
+        return ModelSpec(name=name, **read_config(path))
     error = unknown_name("model", name, known)
     raise ConfigError(f"{error} Or give the path of a Hugging Face config.json.")
 
 
 def list_models() -> list[tuple[str, str]]:
-    """Every shipped model with a line that describes it."""
+    """The name of every packaged model with a line that describes it."""
     rows = []
-    for name in _shipped():
-        model = load_model(name)
+    for name, shape in _packaged().items():
+        model = ModelSpec(name=name, **shape)
         rows.append(
             (
                 name,
@@ -111,53 +147,6 @@ def list_models() -> list[tuple[str, str]]:
     return rows
 
 
-def _shipped() -> dict[str, dict[str, Any]]:
+def _packaged() -> dict[str, dict[str, Any]]:
     text = (resources.files("schedsim.costs") / "models.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
-
-
-# Fields of a Hugging Face config; OPT names some otherwise.
-_FIELDS = {
-    "layers": ("num_hidden_layers",),
-    "hidden": ("hidden_size",),
-    "heads": ("num_attention_heads",),
-    "intermediate": ("intermediate_size", "ffn_dim"),
-    "vocab": ("vocab_size",),
-    "max_model_len": ("max_position_embeddings",),
-}
-_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-
-
-def _from_hugging_face(path: Path) -> ModelSpec:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--model {path}: cannot read it: {error}") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"--model {path}: not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"--model {path}: not a config.json of Hugging Face, no object inside")
-    families = Family.__args__  # type: ignore[attr-defined]
-    family = config.get("model_type")
-    if family not in families:
-        raise ConfigError(
-            f"{path}: model_type {family!r} is not supported; known: {', '.join(families)}"
-        )
-    values: dict[str, Any] = {}
-    for field, names in _FIELDS.items():
-        given = next((config[name] for name in names if name in config), None)
-        if given is None:
-            raise ConfigError(f"{path}: field {' or '.join(names)!r} is missing")
-        values[field] = given
-    values["kv_heads"] = config.get("num_key_value_heads") or values["heads"]
-    values["head_dim"] = config.get("head_dim") or values["hidden"] // max(1, values["heads"])
-    values["tied_embeddings"] = config.get("tie_word_embeddings", family == "opt")
-    dtype = config.get("torch_dtype") or config.get("dtype") or "bfloat16"
-    values["bytes_per_value"] = _BYTES.get(str(dtype), 2)
-    try:
-        return ModelSpec(name=str(path), family=family, **values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(
-            f"{path}: {problem['loc'][0]} = {problem['input']!r}: {problem['msg']}"
-        ) from None

@@ -1,6 +1,7 @@
 """`roofline`: step time from the peak figures of a GPU and the shape of a model."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from schedsim.costs.gpus import GPUSpec
@@ -10,73 +11,116 @@ from schedsim.scheduler.batch import BatchShape
 
 
 @dataclass(frozen=True, slots=True)
-class RooflineCost:
-    """The larger of arithmetic and memory time, for the linear layers and for attention.
+class RooflineAssumptions:
+    """What the peak figures do not say; guesses that a measurement on the device replaces.
 
-    Source of the bound: Williams, Waterman, Patterson, "Roofline", CACM 2009. The linear layers
-    read all their weights once an iteration and do two operations a parameter and token; the
-    output projection counts for sampled tokens only. Attention is bounded apart for prefill
-    (4·heads·head_dim operations per pair of query and key, in every layer) and decode (the keys
-    and values of its context are read once). With several GPUs each does its share and two
-    all-reduces a layer join them. `compute_efficiency` and `bandwidth_efficiency` are the shares
-    of the peaks that good kernels reach; `overhead_ms` is launch and host time of an iteration and
-    `request_overhead_ms` host time for each request in it. All of these are guesses that a
-    calibration on the real device replaces.
+    `compute_efficiency` and `bandwidth_efficiency` are the shares of peak arithmetic and memory
+    bandwidth that good kernels reach. `overhead_ms` is launch and host time of an iteration that
+    does not overlap with the GPU's work, `request_overhead_ms` the same for each request in it.
+    `link_latency_us` is paid by each all-reduce, beside its bytes.
     """
 
-    model: ModelSpec
-    gpu: GPUSpec
-    tensor_parallel: int = 1
     compute_efficiency: float = 0.7
     bandwidth_efficiency: float = 0.8
     overhead_ms: float = 1.0
     request_overhead_ms: float = 0.005
     link_latency_us: float = 10.0
-    _per_token: float = field(init=False, repr=False)
-    _per_sampled: float = field(init=False, repr=False)
-    _weights: float = field(init=False, repr=False)
-    _per_pair: float = field(init=False, repr=False)
-    _per_kv_token: float = field(init=False, repr=False)
-    _link_per_token: float = field(init=False, repr=False)
-    _fixed: float = field(init=False, repr=False)
-    _per_request: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._check()
-        model, gpu, ways = self.model, self.gpu, self.tensor_parallel
-        flops = ways * gpu.bf16_tflops * 1e12 * self.compute_efficiency
-        bandwidth = ways * gpu.memory_gb_per_s * 1e9 * self.bandwidth_efficiency
+        for name in ("compute_efficiency", "bandwidth_efficiency"):
+            value = getattr(self, name)
+            if not 0.0 < value <= 1.0:
+                raise ConfigError(f"roofline: {name}={value} is not above 0 and up to 1")
+        for name in ("overhead_ms", "request_overhead_ms", "link_latency_us"):
+            value = getattr(self, name)
+            if not 0.0 <= value < math.inf:
+                raise ConfigError(f"roofline: {name}={value} is negative or not finite")
+
+
+@dataclass(frozen=True, slots=True)
+class RooflineCost:
+    """The larger of arithmetic time and memory time, for each part of an iteration, added up.
+
+    The parts, with everything but the overheads divided over the `tensor_parallel` GPUs:
+
+    - layers: 2 operations per parameter and token against one reading of all their weights;
+    - output projection, if a token is sampled: the same for its matrix and the sampled tokens;
+    - attention of prefills: 4·heads·head_dim operations in every layer per unit of
+      Σ chunk·(context + chunk/2) against the keys and values of contexts and chunks;
+    - attention of decodes: the same operations per token of context against its keys and values;
+    - with several GPUs two ring all-reduces of the activations a layer: bytes over the link, and a
+      latency each.
+
+    Padding of a static batch costs what decodes cost. Sources: Williams, Waterman and Patterson,
+    "Roofline", CACM 2009, for the bound; Pope et al., "Efficiently Scaling Transformer Inference",
+    MLSys 2023, for the counts. docs/step-time.md derives them and says how far off they are.
+
+    Raises:
+        ConfigError: the heads cannot be split over `tensor_parallel` GPUs.
+    """
+
+    model: ModelSpec
+    gpu: GPUSpec
+    tensor_parallel: int = 1
+    assumptions: RooflineAssumptions = field(default_factory=RooflineAssumptions)
+    # Seconds, each the coefficient of one count of the batch.
+    _iteration: float = field(init=False, repr=False)
+    _request: float = field(init=False, repr=False)
+    _token: float = field(init=False, repr=False)
+    _layer_weights: float = field(init=False, repr=False)
+    _sampled: float = field(init=False, repr=False)
+    _head_weights: float = field(init=False, repr=False)
+    _attention: float = field(init=False, repr=False)
+    _kv_token: float = field(init=False, repr=False)
+    _link_token: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        model, gpu, degree, assumed = self.model, self.gpu, self.tensor_parallel, self.assumptions
+        kv_bytes = model.kv_bytes_per_token_on_gpu(degree)
+        flops = degree * (gpu.bf16_tflops * 1e12 * assumed.compute_efficiency)
+        bandwidth = gpu.memory_gb_per_s * 1e9 * assumed.bandwidth_efficiency
         layers = model.layers * model.layer_parameters
-        read = (layers + model.head_parameters) * model.bytes_per_value
-        message = model.hidden * model.bytes_per_value * 2 * (ways - 1) / ways
-        self._set("_per_token", 2.0 * layers / flops)
-        self._set("_per_sampled", 2.0 * model.head_parameters / flops)
-        self._set("_weights", read / bandwidth)
-        self._set("_per_pair", 4.0 * model.heads * model.head_dim * model.layers / flops)
-        self._set("_per_kv_token", model.kv_bytes_per_token / bandwidth)
-        self._set("_link_per_token", 2 * model.layers * message / (gpu.link_gb_per_s * 1e9))
-        links = 2 * model.layers * self.link_latency_us * 1e-6 if ways > 1 else 0.0
-        self._set("_fixed", self.overhead_ms * 1e-3 + links)
-        self._set("_per_request", self.request_overhead_ms * 1e-3)
+        all_reduces = 2 * model.layers if degree > 1 else 0
+        # A ring all-reduce sends each byte 2·(n - 1)/n times over every GPU's link.
+        message = model.hidden * model.bytes_per_value * 2 * (degree - 1) / degree
+        latency = all_reduces * assumed.link_latency_us * 1e-6
+        self._set("_iteration", assumed.overhead_ms * 1e-3 + latency)
+        self._set("_request", assumed.request_overhead_ms * 1e-3)
+        self._set("_token", 2 * layers / flops)
+        self._set("_layer_weights", layers * model.bytes_per_value / (degree * bandwidth))
+        self._set("_sampled", 2 * model.head_parameters / flops)
+        head_bytes = model.head_parameters * model.bytes_per_value
+        self._set("_head_weights", head_bytes / (degree * bandwidth))
+        self._set("_attention", 4 * model.heads * model.head_dim * model.layers / flops)
+        self._set("_kv_token", kv_bytes / bandwidth)
+        self._set("_link_token", all_reduces * message / (gpu.link_gb_per_s * 1e9))
 
     def seconds(self, shape: BatchShape) -> float:
         """Seconds of an iteration."""
         decodes = shape.decode_requests + shape.padding_requests
         tokens = shape.prefill_tokens + decodes
-        linear = self._per_token * tokens + self._per_sampled * shape.sampled
-        if linear < self._weights:
-            linear = self._weights
-        time = self._fixed + self._per_request * (shape.prefill_requests + decodes) + linear
+        part = self._token * tokens
+        weights = self._layer_weights
+        time = (
+            self._iteration
+            + self._request * (shape.prefill_requests + decodes)
+            + self._link_token * tokens
+            + (part if part > weights else weights)
+        )
+        if shape.sampled:
+            part = self._sampled * shape.sampled
+            weights = self._head_weights
+            time += part if part > weights else weights
         if shape.prefill_tokens:
-            pairs = self._per_pair * shape.prefill_attention
-            reads = self._per_kv_token * (shape.prefill_context + shape.prefill_tokens)
-            time += pairs if pairs > reads else reads
+            part = self._attention * shape.prefill_attention
+            reads = self._kv_token * (shape.prefill_context + shape.prefill_tokens)
+            time += part if part > reads else reads
         if decodes:
             context = shape.decode_context + shape.padding_context
-            pairs = self._per_pair * context
-            reads = self._per_kv_token * context
-            time += pairs if pairs > reads else reads
-        return time + self._link_per_token * tokens
+            part = self._attention * context
+            reads = self._kv_token * context
+            time += part if part > reads else reads
+        return time
 
     def describe(self) -> dict[str, Any]:
         """Model, GPU and every assumption."""
@@ -85,25 +129,8 @@ class RooflineCost:
             "model": self.model.model_dump(),
             "gpu": self.gpu.model_dump(),
             "tensor_parallel": self.tensor_parallel,
-            "compute_efficiency": self.compute_efficiency,
-            "bandwidth_efficiency": self.bandwidth_efficiency,
-            "overhead_ms": self.overhead_ms,
-            "request_overhead_ms": self.request_overhead_ms,
-            "link_latency_us": self.link_latency_us,
+            **asdict(self.assumptions),
         }
 
     def _set(self, name: str, value: float) -> None:
         object.__setattr__(self, name, value)
-
-    def _check(self) -> None:
-        for name in ("compute_efficiency", "bandwidth_efficiency"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ConfigError(f"roofline: {name}={getattr(self, name)} is not in (0, 1]")
-        for name in ("overhead_ms", "request_overhead_ms", "link_latency_us"):
-            if not 0.0 <= getattr(self, name) < 1e6:
-                raise ConfigError(f"roofline: {name}={getattr(self, name)} is negative or too big")
-        if self.tensor_parallel < 1 or self.model.heads % self.tensor_parallel:
-            raise ConfigError(
-                f"--tensor-parallel {self.tensor_parallel} does not divide the "
-                f"{self.model.heads} heads of {self.model.name}"
-            )
