@@ -69,7 +69,7 @@ def check_counts(counts: dict[str, Any]) -> None:
 def test_the_first_requests_of_every_trace(case: Case, policy: str, shared_traces: Path) -> None:
     # Just enough blocks for the longest request: memory pressure, and quick checks.
     blocks = str(case.max_model_len * 21 // 20 // 16)
-    flags = ("--limit", "500", "--check=1", "--blocks", blocks)
+    flags = ("--limit", "500", "--check=1", "--blocks", blocks, "--max-output", "factor:2")
     counts = run(case, policy, shared_traces, *flags)
     check_counts(counts)
 

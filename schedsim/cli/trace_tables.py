@@ -12,7 +12,7 @@ from schedsim.traces.statistics import TokenStatistics, TraceStatistics
 from schedsim.traces.trace import Trace
 
 PIPED_WIDTH = 240
-NOTE = "note "
+NOTE, ORIGIN = "note ", "made from"
 
 
 def stdout_console() -> Console:
@@ -51,7 +51,7 @@ def info_table(traces: Iterable[tuple[Trace, TraceStatistics]]) -> Table:
     table = Table(show_edge=False)
     table.add_column("")
     names = list(dict.fromkeys(name for _, lines in columns for name in lines))
-    names.sort(key=lambda name: name.startswith(NOTE))  # the long ones last
+    names.sort(key=lambda name: name.startswith((NOTE, ORIGIN)))  # the long ones last
     for title, _ in columns:
         table.add_column(title, overflow="fold")
     for name in names:
@@ -86,6 +86,8 @@ def _lines(trace: Trace, statistics: TraceStatistics) -> dict[str, str]:
             f"{prefix.blocks:,} of {prefix.block_size} tokens, {prefix.distinct_blocks:,} distinct"
         )
         lines["prefix hits"] = f"{prefix.token_hit_share:.1%} of prompt tokens, infinite cache"
+    if trace.source.origin:
+        lines[ORIGIN] = trace.source.origin
     for number, note in enumerate(trace.source.notes, start=1):
         lines[f"{NOTE}{number}"] = note
     return lines

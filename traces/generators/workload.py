@@ -62,8 +62,9 @@ class Workload:
             raise ConfigError(f"requests must be from 1 to {MOST_REQUESTS:,}, got {requests}")
         arrival_rng, length_rng, session_rng = _generator(seed).spawn(3)
         prompt, output = sample_pair(self.prompt, self.output, self.rho, requests, length_rng)
-        note = f"generated with seed {seed}: {self}" if isinstance(seed, int) else f"{self}"
-        source = TraceSource(name or "generated", "generated", rows_read=requests, notes=(note,))
+        seeded = f" with seed {seed}" if isinstance(seed, int) else ""
+        origin = f"generated{seeded}: {self}"
+        source = TraceSource(name or "generated", "generated", rows_read=requests, origin=origin)
         if self.sessions is None:
             came = self._arrivals(requests, arrival_rng)
             return Trace(
