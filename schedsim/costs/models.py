@@ -40,8 +40,8 @@ class ModelSpec(BaseModel):
     mlp_bias: bool = False
     qk_norm: bool = False
     norm_bias: bool = False
-    position_embeddings: int = Field(0, ge=0)
-    bytes_per_value: int = Field(2, ge=1)
+    position_embeddings: int = Field(default=0, ge=0)
+    bytes_per_value: int = Field(default=2, ge=1)
 
     @property
     def layer_parameters(self) -> int:
