@@ -1,7 +1,8 @@
 """Every shared trace runs to its end under every shipped policy, and no request is unaccounted.
 
-The first 500 requests of each are part of every test run, all invariants asserted after every
-iteration. The whole traces, with the invariants after every thousandth iteration, are `slow`.
+The first 100 requests of each are part of every test run, all invariants asserted after every
+iteration. The first 500, and the whole traces with the invariants after every thousandth iteration,
+are `slow`.
 """
 
 import json
@@ -64,18 +65,35 @@ def check_counts(counts: dict[str, Any]) -> None:
     assert counts["finished"] >= 0.95 * counts["kept"], counts
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
-@pytest.mark.parametrize("case", CASES, ids=lambda case: Path(case.path).name.split(".")[0])
-def test_the_first_requests_of_every_trace(case: Case, policy: str, shared_traces: Path) -> None:
+def run_first(case: Case, policy: str, folder: Path, requests: int) -> None:
+    """The first requests with all invariants asserted after every iteration."""
     # Just enough blocks for the longest request: memory pressure, and quick checks.
-    blocks = str(case.max_model_len * 21 // 20 // 16)
-    flags = ("--limit", "500", "--check=1", "--blocks", blocks, "--max-output", "factor:2")
-    counts = run(case, policy, shared_traces, *flags)
-    check_counts(counts)
+    block_size = 16 if case.max_model_len <= 8192 else 128
+    blocks = case.max_model_len * 21 // 20 // block_size
+    flags = ["--limit", str(requests), "--check=1", "--max-output", "factor:2"]
+    flags += ["--block-size", str(block_size), "--blocks", str(blocks)]
+    check_counts(run(case, policy, folder, *flags))
+
+
+all_cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.path.partition(".")[0])
+all_policies = pytest.mark.parametrize("policy", sorted(POLICIES))
+
+
+@all_policies
+@all_cases
+def test_the_first_hundred_requests(case: Case, policy: str, shared_traces: Path) -> None:
+    run_first(case, policy, shared_traces, 100)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", sorted(POLICIES))
-@pytest.mark.parametrize("case", CASES, ids=lambda case: Path(case.path).name.split(".")[0])
+@all_policies
+@all_cases
+def test_the_first_five_hundred_requests(case: Case, policy: str, shared_traces: Path) -> None:
+    run_first(case, policy, shared_traces, 500)
+
+
+@pytest.mark.slow
+@all_policies
+@all_cases
 def test_every_trace_whole(case: Case, policy: str, shared_traces: Path) -> None:
     check_counts(run(case, policy, shared_traces, "--check=1000"))
