@@ -67,7 +67,9 @@ def read_parquet(file: SourceFile) -> Trace:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(file.data), page_checksum_verification=True)
+        # One thread: a worker of Arrow's pool that is still up at exit now and then aborts Python.
+        source = pq.ParquetFile(pa.BufferReader(file.data), page_checksum_verification=True)
+        table = source.read(use_threads=False)
         return _from_table(file, table)
     except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
         # ValueError: names or metadata whose bytes are no longer text
