@@ -83,7 +83,7 @@ class Load:
 
     def _enter(self, concurrency: int | None) -> None:
         trace = self._trace
-        roots = range(len(trace))
+        roots = list(range(len(trace)))
         if trace.parent is not None:
             for index, parent in enumerate(trace.parent.tolist()):
                 if parent >= 0:

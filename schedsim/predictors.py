@@ -1,5 +1,6 @@
 """Predictors of output length: the one way in which a policy may learn about a true length."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,7 +65,11 @@ def make_predictor(text: str, rng: np.random.Generator) -> Predictor:
     def lognormal(sigma: float = 0.5) -> Predictor:
         return LognormalNoise(rng, sigma)
 
-    predictors = {"none": TraceColumn, "oracle": Oracle, "lognormal": lognormal}
+    predictors: dict[str, Callable[..., Predictor]] = {
+        "none": TraceColumn,
+        "oracle": Oracle,
+        "lognormal": lognormal,
+    }
     spec = parse_spec(text)
     if spec.name not in predictors:
         raise unknown_name("predictor", spec.name, predictors)

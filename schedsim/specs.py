@@ -78,8 +78,7 @@ def build_from_spec(kind: str, factory: Callable[..., T], spec: Spec) -> T:
         ConfigError: an unknown or missing parameter, or a value of the wrong type; a ConfigError
             from the factory itself (a value out of range) passes through.
     """
-    known = inspect.signature(factory).parameters
-    hints = typing.get_type_hints(factory.__init__ if isinstance(factory, type) else factory)
+    known = inspect.signature(factory, eval_str=True).parameters
     given = dict(spec.parameters)
     if spec.value is not None:
         if not known:
@@ -98,7 +97,7 @@ def build_from_spec(kind: str, factory: Callable[..., T], spec: Spec) -> T:
                 f"{kind} {spec.name!r} has no parameter {key!r}.{hint} Its parameters: {names}."
             )
         try:
-            arguments[key] = _convert(text, hints.get(key, str))
+            arguments[key] = _convert(text, _type_of(known[key]))
         except ValueError as error:
             raise ConfigError(f"{kind} {spec.name!r}: {key}={text!r}: {error}") from None
     missing = [
@@ -109,6 +108,14 @@ def build_from_spec(kind: str, factory: Callable[..., T], spec: Spec) -> T:
     if missing:
         raise ConfigError(f"{kind} {spec.name!r} needs {', '.join(f'{key}=…' for key in missing)}")
     return factory(**arguments)
+
+
+def _type_of(parameter: inspect.Parameter) -> Any:
+    """The parameter's annotation; without one, the type of its default."""
+    if parameter.annotation is not inspect.Parameter.empty:
+        return parameter.annotation
+    plain = type(parameter.default)
+    return plain if plain in (bool, int, float) else str
 
 
 def _convert(text: str, hint: Any) -> Any:

@@ -55,8 +55,8 @@ def find_policy(name: str) -> type[Policy]:
         except Exception as error:  # as above
             raise PolicyError(_raised(f"the installed policy {name!r}", error)) from error
         return _as_policy(found, name, None)
-    error = unknown_name("policy", name, [*POLICIES, *installed])
-    raise ConfigError(f"{error} Your own: file.py:Class or module:Class.")
+    unknown = unknown_name("policy", name, [*POLICIES, *installed])
+    raise ConfigError(f"{unknown} Your own: file.py:Class or module:Class.")
 
 
 def installed_policies() -> dict[str, EntryPoint]:

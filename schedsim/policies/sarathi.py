@@ -24,7 +24,7 @@ class Sarathi(Policy):
     """
 
     name: ClassVar[str] = "sarathi"
-    needs_free_block: ClassVar[bool] = True
+    needs_free_block = True
 
     chunk_size: int = 512
     watermark: float = 0.01

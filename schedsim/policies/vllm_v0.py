@@ -24,7 +24,7 @@ class VLLMv0(Policy):
     """
 
     name: ClassVar[str] = "vllm-v0"
-    needs_free_block: ClassVar[bool] = True
+    needs_free_block = True
 
     watermark: float = 0.01
     padded_budget: bool = False
