@@ -31,7 +31,9 @@ class Scheduler:
     A backend calls `add` for each arrival, then `schedule` for a batch, runs it, and tells
     `complete` when it ended. A running request is in exactly one of four places: the decode set,
     `prefilling` (known tokens not all computed), `held` (decodes, but got no token lately) or
-    `padding` (finished, keeps its seat until its batch ends). True output lengths stay in here.
+    `padding` (finished, keeps its seat until its batch ends). Who is rejected, at arrival or by a
+    verb later, is also put into `rejected`, which the backend empties. True output lengths stay in
+    here.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Scheduler:
         self.prefilling: list[Request] = []
         self.held: list[Request] = []
         self.padding: list[Request] = []
+        self.rejected: list[Request] = []
         self.queue = WaitingQueue(
             policy.key if overrides(policy, "key") else None,
             policy.group if overrides(policy, "group") else None,
@@ -118,18 +121,18 @@ class Scheduler:
         Raises:
             PolicyError: a hook of the policy raised.
         """
-        problem = self._why_never(request, output_tokens)
-        if problem:
-            self.refuse(request, problem)
-            return False
         if self.predictor is not None:
             request.predicted_output = self.predictor.predict(request, output_tokens)
         step = self._step
         step.now = now
         try:
-            if self._has_accept and not self.policy.accept(request, step):
-                if request.status is not Status.REJECTED:
-                    self.refuse(request, "the policy declined it")
+            problem = self._why_never(request, output_tokens)
+            if not problem and self._has_accept and not self.policy.accept(request, step):
+                problem = "the policy declined it"
+            if request.status is Status.REJECTED:
+                return False
+            if problem:
+                self.refuse(request, problem)
                 return False
             self._targets[request.id] = output_tokens
             request._waiting_since = now
@@ -137,7 +140,7 @@ class Scheduler:
             self.policy.on_arrival(request, step)
         except Exception as error:  # a policy is foreign code: anything may come out of it
             self._blame_policy(error, f"at the arrival of request {request.id}")
-        return True
+        return request in self.queue
 
     def schedule(self, now: float) -> Batch:
         """Decide the next iteration; the batch is empty if the policy runs nothing.
@@ -190,6 +193,10 @@ class Scheduler:
                 self._close(completion, end)
             except Exception as error:  # as in `add`
                 self._blame_policy(error, f"after iteration {batch.iteration}")
+        if self.padding and len(self.padding) == self.num_running:
+            for request in self.padding:
+                self._give_back(request)
+            self.padding.clear()
         return completion
 
     def wake_at(self) -> float | None:
@@ -287,6 +294,7 @@ class Scheduler:
         request.status = Status.REJECTED
         request.reason = reason
         self._targets.pop(request.id, None)
+        self.rejected.append(request)
 
     # ---- inside
 
@@ -358,10 +366,6 @@ class Scheduler:
                 self._give_back(request)
             if self._has_on_finish:
                 policy.on_finish(request, step)
-        if self.padding and len(self.padding) == self.num_running:
-            for request in self.padding:
-                self._give_back(request)
-            self.padding.clear()
 
     def _give_back(self, request: Request) -> None:
         self.stored_tokens -= request._computed

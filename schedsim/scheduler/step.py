@@ -17,7 +17,9 @@ class Step:
     Reads show what a real scheduler knows at `now`. Verbs check that they can be done, keep the
     books, and say whether it happened. The coarse verbs (`run_running`, `run_decodes`,
     `run_prefills`, `admit_waiting`) ask the policy's hooks and treat the decode set as one thing;
-    the fine ones (`run`, `admit`, `preempt`, `reject`) act on one request.
+    the fine ones (`run`, `admit`, `preempt`, `reject`) act on one request. They may be mixed: a
+    coarse verb passes over what is planned already. All but `reject` and `rekey` are for the time
+    in which an iteration is planned (`schedule` and the hooks called from it).
     """
 
     __slots__ = (
@@ -25,6 +27,7 @@ class Step:
         "_chunks",
         "_displaced",
         "_one_by_one",
+        "_planning",
         "_runs_decodes",
         "_scheduler",
         "_walked",
@@ -40,6 +43,7 @@ class Step:
         self.token_budget = scheduler.token_budget
         self.iteration = 0
         self.begin(0.0)
+        self._planning = False
 
     def begin(self, now: float) -> None:
         """Start planning an iteration at `now`; called by the scheduler."""
@@ -52,6 +56,7 @@ class Step:
         self._one_by_one = False
         self._walked: set[int] = set()
         self._displaced: set[int] = set()
+        self._planning = True
 
     # ---- reads
 
@@ -147,9 +152,13 @@ class Step:
         Decodes take one token, unfinished prefills what `chunk` says. Where a block is missing,
         `victim` says who is preempted.
         """
+        self._require_planning()
         scheduler = self._scheduler
         members = scheduler.decode_set.members
         prefilling = scheduler.prefilling
+        if self._runs_decodes:
+            self.run_prefills()
+            return
         decodes_lead = not (prefilling and members) or members[-1].order < prefilling[0].order
         if not (decodes_lead and len(members) <= self.tokens_left and self._decode_at_once()):
             self._walk(scheduler.running, within_budget=True)
@@ -164,8 +173,11 @@ class Step:
 
         Where a block is missing, `victim` says who is preempted.
         """
+        self._require_planning()
         scheduler = self._scheduler
         members = scheduler.decode_set.members
+        if self._runs_decodes:
+            return
         if self._decode_at_once():
             self._runs_decodes = True
             self.tokens_left -= len(members)
@@ -174,10 +186,11 @@ class Step:
 
     def run_prefills(self) -> None:
         """Run a chunk of every unfinished prefill in running order, within the budget."""
+        self._require_planning()
         for request in list(self._scheduler.prefilling):
             if self.tokens_left <= 0:
                 break
-            if request.status is Status.RUNNING:
+            if request.status is Status.RUNNING and request.id not in self._chunks:
                 self._run_chunk(request)
 
     def admit_waiting(self) -> int:
@@ -185,12 +198,12 @@ class Step:
 
         Returns the number of requests admitted.
         """
+        self._require_planning()
         scheduler = self._scheduler
         queue = scheduler.queue
         if not len(queue):
             return 0
         before = len(self._admitted)
-        skipped: list[Request] = []
         while self.tokens_left > 0:
             request = queue.first()
             if request is None:
@@ -207,11 +220,9 @@ class Step:
                 if self._displace_for(request):
                     continue
                 break
-            if verdict is Gate.SKIP:
-                queue.remove(request)
-                skipped.append(request)
-        for request in skipped:
-            queue.add(request)
+            if verdict is Gate.SKIP and request in queue:
+                queue.set_aside(request)
+        queue.restore()
         return len(self._admitted) - before
 
     # ---- fine verbs
@@ -224,6 +235,7 @@ class Step:
         Raises:
             PolicyError: the request does not run, is planned already, or has fewer tokens left.
         """
+        self._require_planning()
         if request.status is not Status.RUNNING:
             raise self.error(request, f"cannot be run, it is {request.status}")
         decodes = request._decode_set is not None
@@ -249,6 +261,7 @@ class Step:
         Raises:
             PolicyError: the request does not wait, no seat is free, or `tokens` is impossible.
         """
+        self._require_planning()
         scheduler = self._scheduler
         if request not in scheduler.queue:
             raise self.error(request, f"cannot be admitted, it is {request.status}")
@@ -275,6 +288,7 @@ class Step:
         Raises:
             PolicyError: the request does not run.
         """
+        self._require_planning()
         if request.status is not Status.RUNNING:
             raise self.error(request, f"cannot be preempted, it is {request.status}")
         chunk = self._chunks.pop(request.id, None)
@@ -307,13 +321,13 @@ class Step:
     def rekey(self, request: Request) -> None:
         """Put a waiting request in line again because its key or group has changed."""
         if request in self._scheduler.queue:
-            self._scheduler.queue.remove(request)
-            self._scheduler.queue.add(request)
+            self._scheduler.queue.rekey(request)
 
     # ---- for the scheduler
 
     def seal(self) -> Batch:
         """Turn the plan into a batch; called by the scheduler when the policy is done."""
+        self._planning = False
         scheduler = self._scheduler
         if self._one_by_one:
             for request in list(scheduler.decode_set.members):
@@ -361,10 +375,14 @@ class Step:
             if context + tokens == request.prompt_tokens + request._generated:
                 batch.sampled += 1
 
+    def _require_planning(self) -> None:
+        if not self._planning:
+            raise self.error(None, "acts while no iteration is planned; do it in `schedule`")
+
     def _decode_at_once(self) -> bool:
-        """Grow the whole decode set if nobody is held and no block can be missing."""
+        """Grow the whole decode set if nobody is held or planned and no block can be missing."""
         scheduler = self._scheduler
-        if scheduler.held:
+        if scheduler.held or self._one_by_one:
             return False
         kv_cache = scheduler.kv_cache
         needy = kv_cache.needy
@@ -385,6 +403,8 @@ class Step:
         for request in requests:
             if request.status is not Status.RUNNING:
                 continue  # a victim of one before it
+            if request.id in self._walked or request.id in self._chunks:
+                continue
             if within_budget and self.tokens_left <= 0:
                 break
             if request._decode_set is decode_set or id(request) in held:
@@ -447,6 +467,10 @@ class Step:
             tokens = min(known, self.tokens_left)
         if scheduler.has_gate:
             verdict = policy.gate(request, tokens, self)
+            if request not in scheduler.queue:
+                return Gate.SKIP  # rejected by its own gate
+            if not isinstance(verdict, Gate):
+                raise self.error(request, f"gets {verdict!r} from `gate`, must be a Gate")
             if verdict is not Gate.ADMIT:
                 return verdict
         reserve = policy.reservation(request, tokens) if scheduler.has_reservation else tokens

@@ -1,17 +1,22 @@
 """`WaitingQueue`: the waiting line as one heap a group."""
 
 from collections.abc import Callable, Hashable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from schedsim.request import Request
+
+MAX_STALE = 64
+"""Entries taken out of line that may stay in the heaps beside one for each that is in line."""
 
 
 class WaitingQueue:
     """Requests ordered by (key, id) inside their group; groups ordered at each look.
 
     Adding and taking are O(log n). With several groups a look at the head is O(groups), because
-    the order among groups may change at any time.
+    the order among groups may change at any time. Who is set aside keeps its place in line, but
+    is passed over by `first` until `restore`. An entry that was taken out stays in its heap until
+    it comes to the top or such entries outnumber the others.
     """
 
     def __init__(
@@ -26,6 +31,8 @@ class WaitingQueue:
         self._group_key = group_key
         self._heaps: dict[Hashable, list[tuple[Any, int, Request]]] = {}
         self._entries: dict[int, tuple[Any, int, Request]] = {}
+        self._aside: dict[int, Request] = {}
+        self._num_stale = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -36,17 +43,35 @@ class WaitingQueue:
     def add(self, request: Request) -> None:
         """Put `request` in line."""
         key = request.arrival if self._key is None else self._key(request)
-        entry = (key, request.id, request)
-        self._entries[request.id] = entry
-        group = None if self._group is None else self._group(request)
-        heap = self._heaps.get(group)
-        if heap is None:
-            heap = self._heaps[group] = []
-        heappush(heap, entry)
+        self._entries[request.id] = entry = (key, request.id, request)
+        self._push(entry)
 
     def remove(self, request: Request) -> None:
         """Take `request` out of line, wherever it stands."""
         del self._entries[request.id]
+        if self._aside.pop(request.id, None) is None:
+            self._drop_stale()
+
+    def rekey(self, request: Request) -> None:
+        """Give `request`, which is in line, the place of its present key and group."""
+        aside = request.id in self._aside
+        self.remove(request)
+        self.add(request)
+        if aside:
+            self.set_aside(request)
+
+    def set_aside(self, request: Request) -> None:
+        """Let `first` pass over `request`, which is in line, until `restore`."""
+        self._aside[request.id] = request
+        key, number, _ = self._entries[request.id]
+        self._entries[request.id] = (key, number, request)  # makes the one in the heap stale
+        self._drop_stale()
+
+    def restore(self) -> None:
+        """Let `first` see again who was set aside."""
+        for number in self._aside:
+            self._push(self._entries[number])
+        self._aside.clear()
 
     def first(self) -> Request | None:
         """The request at the head, None if nobody waits."""
@@ -83,8 +108,28 @@ class WaitingQueue:
             if entries.get(entry[1]) is entry:
                 return entry
             heappop(heap)
+            self._num_stale -= 1
         self._heaps.pop(group, None)
         return None
+
+    def _push(self, entry: tuple[Any, int, Request]) -> None:
+        group = None if self._group is None else self._group(entry[2])
+        heap = self._heaps.get(group)
+        if heap is None:
+            heap = self._heaps[group] = []
+        heappush(heap, entry)
+
+    def _drop_stale(self) -> None:
+        """Count one more stale entry; rebuild the heaps where they are the greater part."""
+        self._num_stale += 1
+        if self._num_stale <= len(self._entries) + MAX_STALE:
+            return
+        entries = self._entries
+        for group in list(self._heaps):
+            heap = [entry for entry in self._heaps[group] if entries.get(entry[1]) is entry]
+            heapify(heap)
+            self._heaps[group] = heap
+        self._num_stale = 0
 
 
 def _rank(entry: tuple[Any, int, Request]) -> tuple[Any, int]:

@@ -82,6 +82,8 @@ class Engine:
                 batch = None
             else:
                 batch = scheduler.schedule(now)
+                if scheduler.rejected:
+                    self._settle_rejected(now)
             if batch is None or (batch.is_empty and not batch.preempted):
                 now = self._next_wake(now)
                 self.now = now
@@ -118,6 +120,8 @@ class Engine:
         for request in completion.finished:
             self.num_ended += 1
             self._load.ended(request, end)
+        if scheduler.rejected:
+            self._settle_rejected(end)
         for observer in self.observers:
             observer.completed(scheduler, completion, end)
         if self._check_every is not None and batch.iteration % self._check_every == 0:
@@ -142,13 +146,18 @@ class Engine:
             request.released = request.arrival
             self.requests[request.id] = request
             self._last_arrival = request.id
-            if scheduler.add(request, output_tokens, now):
-                if self.observers:
-                    self._arrived.append(request)
-            else:
-                self.num_ended += 1
-                load.ended(request, now)
+            if scheduler.add(request, output_tokens, now) and self.observers:
+                self._arrived.append(request)
+            if scheduler.rejected:
+                self._settle_rejected(now)
             due = load.next_time
+
+    def _settle_rejected(self, now: float) -> None:
+        """Tell the load who was rejected, so that it goes on without them."""
+        for request in self._scheduler.rejected:
+            self.num_ended += 1
+            self._load.ended(request, now)
+        self._scheduler.rejected.clear()
 
     def _observe(self, batch: Batch, now: float) -> None:
         for observer in self.observers:
@@ -162,7 +171,7 @@ class Engine:
         if scheduler.has_work:
             wake = scheduler.wake_at()
             if wake is not None:
-                if wake <= now:
+                if not wake > now:  # NaN included
                     raise PolicyError(
                         f"policy {scheduler.policy.name!r} ran nothing at {now} s and asks to be "
                         f"woken at {wake} s, which is not later"
@@ -170,6 +179,8 @@ class Engine:
                 times.append(wake)
         if times:
             return min(times)
+        if not scheduler.has_work:
+            return now  # whoever was left has been rejected
         raise PolicyError(
             f"deadlock: policy {scheduler.policy.name!r} runs nothing at {now} s while "
             f"{scheduler.num_running} requests run and {len(scheduler.queue)} wait, nothing will "
