@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from schedsim.cli.errors import user_errors
 from schedsim.cli.progress import progress_bar
+from schedsim.cli.working import working
 from schedsim.config import make_settings
 from schedsim.errors import ConfigError
 from schedsim.experiments.runs import (
@@ -219,7 +221,8 @@ def _read(path: Path | None, spread_ticks: bool, think_cap: float | None, quiet:
     if path is None:
         trace = sample_trace()
     else:
-        trace = read_trace(path, spread_ticks=spread_ticks, think_cap_s=think_cap)
+        with nullcontext() if quiet else working(f"reading {path}"):
+            trace = read_trace(path, spread_ticks=spread_ticks, think_cap_s=think_cap)
     if not quiet:
         for reason, rows in trace.source.dropped.items():
             note(f"{trace.source.name}: {rows} of {trace.source.rows_read} rows dropped: {reason}")
