@@ -5,13 +5,14 @@ import platform
 from importlib import metadata, util
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 PACKAGES = ("numpy", "pyarrow", "pandas", "pydantic", "simpy", "typer", "torch", "triton")
 
 
 def doctor() -> None:
-    """Say what this machine can run: simulator, engine on the CPU, engine on a GPU."""
+    """Say what this machine can run: versions, processors, and whether there is a CUDA device."""
     table = Table("what", "status", box=None, pad_edge=False)
     table.add_row("schedsim", metadata.version("schedsim"))
     table.add_row("Python", f"{platform.python_version()} on {platform.platform()}")
@@ -19,7 +20,7 @@ def doctor() -> None:
     for package in PACKAGES:
         table.add_row(package, _version(package))
     table.add_row("simulation", "yes: schedsim run")
-    table.add_row("Triton kernels", _gpu())
+    table.add_row("CUDA device", escape(_gpu()))
     Console().print(table)
 
 
