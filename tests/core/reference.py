@@ -1,0 +1,241 @@
+"""Plain, slow schedulers written from the descriptions of their originals, not from our code.
+
+Every request keeps its own numbers, nothing is lazy, every list is walked.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+@dataclass
+class Job:
+    """A request: prompt and true output, what it emitted, how much of it has keys and values."""
+
+    id: int
+    prompt: int
+    output: int
+    emitted: int = 0
+    computed: int = 0
+    blocks: list[int] = field(default_factory=list)
+    was_preempted: bool = False
+    prefilled: bool = False
+
+    @property
+    def known(self) -> int:
+        return self.prompt + self.emitted
+
+
+class Decision(NamedTuple):
+    """One iteration: (id, tokens, kind, context) in running order, victims, block tables."""
+
+    scheduled: list[tuple[int, int, str, int]]
+    preempted: list[int]
+    blocks: dict[int, list[int]]
+    free_blocks: int
+
+
+class ReferenceScheduler(ABC):
+    """The waiting line, the running list and the free queue, which is taken from the left."""
+
+    def __init__(self, blocks: int, block_size: int, seats: int, budget: int) -> None:
+        self.free = list(range(1, blocks + 1))
+        self.total = blocks
+        self.block_size = block_size
+        self.seats = seats
+        self.budget = budget
+        self.waiting: list[Job] = []
+        self.running: list[Job] = []
+        self.plan: dict[int, tuple[int, str, int]] = {}
+        self.preempted: list[Job] = []
+
+    def schedule(self) -> Decision:
+        """Decide one iteration."""
+        self.plan, self.preempted = {}, []
+        self.decide()
+        return Decision(
+            [(job.id, *self.plan[job.id]) for job in self.running if job.id in self.plan],
+            [job.id for job in self.preempted],
+            {job.id: list(job.blocks) for job in self.running if job.id in self.plan},
+            len(self.free),
+        )
+
+    @abstractmethod
+    def decide(self) -> None:
+        """Fill `plan` and `preempted`."""
+
+    def complete(self) -> tuple[list[int], list[int]]:
+        """Run the plan: who got a token, who finished."""
+        sampled, finished = [], []
+        for job in list(self.running):
+            if job.id not in self.plan:
+                continue
+            job.computed += self.plan[job.id][0]
+            if job.computed == job.known:
+                job.emitted += 1
+                job.prefilled = True
+                sampled.append(job.id)
+                if job.emitted == job.output:
+                    finished.append(job.id)
+                    self.running.remove(job)
+                    self.give_back(job)
+        return sampled, finished
+
+    def blocks_for(self, tokens: int) -> int:
+        return (tokens + self.block_size - 1) // self.block_size
+
+    def missing(self, job: Job, tokens: int) -> int:
+        """Blocks that `job` needs beside its own to hold `tokens` tokens in all."""
+        return max(0, self.blocks_for(tokens) - len(job.blocks))
+
+    def take(self, job: Job, count: int) -> None:
+        assert count <= len(self.free)
+        for _ in range(count):
+            job.blocks.append(self.free.pop(0))
+
+    def give_back(self, job: Job) -> None:
+        """Tail first, as a group to the front of the queue."""
+        self.free = list(reversed(job.blocks)) + self.free
+        job.blocks = []
+
+    def preempt(self, job: Job) -> None:
+        """By recompute; back to the front of the line."""
+        self.running.remove(job)
+        self.give_back(job)
+        job.computed = 0
+        job.was_preempted = True
+        job.prefilled = False
+        self.plan.pop(job.id, None)
+        self.waiting.insert(0, job)
+        self.preempted.append(job)
+
+    def admit(self, tokens: int, reserve: int) -> None:
+        """The head of the line, with a chunk of `tokens` and blocks for `reserve`."""
+        job = self.waiting.pop(0)
+        self.take(job, self.blocks_for(reserve))
+        self.running.append(job)
+        self.plan[job.id] = (tokens, "resume" if job.was_preempted else "new", 0)
+
+
+class ReferenceVLLM(ReferenceScheduler):
+    """vLLM v1, synchronous, first come first served, no prefix caching."""
+
+    def __init__(
+        self,
+        blocks: int,
+        block_size: int,
+        seats: int,
+        budget: int,
+        whole_sequence: bool,
+        watermark: float,
+    ) -> None:
+        super().__init__(blocks, block_size, seats, budget)
+        self.whole_sequence = whole_sequence
+        self.watermark_blocks = int(watermark * (blocks + 1))
+
+    def decide(self) -> None:
+        left = self.budget
+        index = 0
+        while index < len(self.running) and left > 0:
+            job = self.running[index]
+            tokens = min(job.known - job.computed, left)
+            while self.missing(job, job.computed + tokens) > len(self.free):
+                victim = self.running[-1]
+                self.preempt(victim)
+                if victim is job:
+                    break
+            if job not in self.running:
+                break
+            self.take(job, self.missing(job, job.computed + tokens))
+            self.plan[job.id] = (tokens, "run", job.computed)
+            left -= tokens
+            index += 1
+        if self.preempted:
+            return
+        while self.waiting and left > 0 and len(self.running) < self.seats:
+            job = self.waiting[0]
+            tokens = min(job.known, left)
+            spare = self.watermark_blocks if self.running else 0
+            tested = job.known if self.whole_sequence else tokens
+            if self.blocks_for(tested) + spare > len(self.free):
+                break
+            self.admit(tokens, tokens)
+            left -= tokens
+
+
+class ReferenceSarathi(ReferenceScheduler):
+    """Sarathi-Serve: decodes, unfinished prefills, new requests that get their whole prompt."""
+
+    def __init__(
+        self, blocks: int, block_size: int, seats: int, chunk_size: int, watermark: float
+    ) -> None:
+        super().__init__(blocks, block_size, seats, chunk_size)
+        self.watermark_blocks = int(watermark * blocks)
+
+    def decide(self) -> None:
+        used = 0
+        remaining = list(self.running)
+        prefills = []
+        while remaining:
+            job = remaining.pop(0)
+            if not job.prefilled:
+                prefills.append(job)
+                continue
+            while not self.free:
+                victim = remaining.pop() if remaining else job
+                self.preempt(victim)
+                if victim is job:
+                    break
+            if job not in self.running:
+                continue
+            self.take(job, self.missing(job, job.known))
+            self.plan[job.id] = (1, "run", job.computed)
+            used += 1
+        for job in prefills:
+            tokens = min(job.known - job.computed, self.budget - used)
+            if job in self.running and tokens > 0:
+                self.plan[job.id] = (tokens, "run", job.computed)
+                used += tokens
+        while self.waiting and used < self.budget and len(self.running) < self.seats:
+            job = self.waiting[0]
+            if self.blocks_for(job.known) + self.watermark_blocks > len(self.free):
+                break
+            tokens = min(job.known, self.budget - used)
+            self.admit(tokens, job.known)
+            used += tokens
+
+
+class ReferenceVLLMv0(ReferenceScheduler):
+    """vLLM v0: prefill only if anyone can be admitted, else everything decodes."""
+
+    def __init__(
+        self, blocks: int, block_size: int, seats: int, budget: int, watermark: float
+    ) -> None:
+        super().__init__(blocks, block_size, seats, budget)
+        self.watermark_blocks = int(watermark * blocks)
+
+    def decide(self) -> None:
+        used = 0
+        while self.waiting and len(self.running) < self.seats:
+            job = self.waiting[0]
+            if used + job.known > self.budget and used:
+                break
+            if len(self.free) - self.blocks_for(job.known) < self.watermark_blocks:
+                break
+            self.admit(job.known, job.known)
+            used += job.known
+            if used >= self.budget:
+                break
+        if used:
+            return
+        remaining = list(self.running)
+        while remaining:
+            job = remaining.pop(0)
+            while not self.free:
+                victim = remaining.pop() if remaining else job
+                self.preempt(victim)
+                if victim is job:
+                    break
+            if job in self.running:
+                self.take(job, self.missing(job, job.known))
+                self.plan[job.id] = (1, "run", job.computed)
