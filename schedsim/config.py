@@ -3,8 +3,15 @@
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from schedsim.errors import ConfigError
+from schedsim.specs import unknown_name
+
+MAX_BLOCKS = 2**24
+"""More KV blocks than machines have; each one costs the simulator some bytes of memory."""
+
+_LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 class RunSettings(BaseModel):
@@ -23,7 +30,7 @@ class RunSettings(BaseModel):
     tensor_parallel: int = Field(1, ge=1, le=1024)
     step_time: str = "roofline"
     memory: str = "paged"
-    blocks: int | None = Field(None, ge=1, lt=2**31)
+    blocks: int | None = Field(None, ge=1, le=MAX_BLOCKS)
     block_size: int = Field(16, ge=1, le=65536)
     max_seqs: int = Field(256, ge=1)
     token_budget: int | None = Field(None, ge=1)
@@ -48,8 +55,15 @@ def make_settings(**values: Any) -> RunSettings:
     try:
         return RunSettings(**values)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc']))}={problem['input']!r}: {problem['msg']}"
-            for problem in error.errors()
-        ]
-        raise ConfigError("; ".join(problems)) from None
+        raise ConfigError("; ".join(map(_told, error.errors()))) from None
+
+
+def _told(problem: ErrorDetails) -> str:
+    """One problem in our words, where pydantic's are about inputs and not about settings."""
+    name, value = str(problem["loc"][0]), problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return str(unknown_name("setting", name, RunSettings.model_fields))
+    for bound, words in _LIMITS.items():
+        if bound in problem.get("ctx", {}):
+            return f"{name}={value!r} must be {words} {problem['ctx'][bound]}"
+    return f"{name}={value!r}: {problem['msg']}"

@@ -34,6 +34,8 @@ def limit_outputs(trace: Trace, text: str | None, max_model_len: int) -> Outputs
     if text is None:
         text = "context" if trace.max_output_tokens is None else "column"
     spec = parse_spec(text)
+    if spec.parameters or (spec.value is not None and spec.name in ("column", "context")):
+        raise ConfigError(f"--max-output {text!r}: write one of {', '.join(FORMS)}")
     if spec.name == "context":
         limits = room
     elif spec.name == "column":
@@ -58,5 +60,5 @@ def _number(spec: Spec, text: str) -> float:
     except ValueError:
         raise ConfigError(f"--max-output {text!r}: write {spec.name}:NUMBER") from None
     if not 0 < number < 2**31:
-        raise ConfigError(f"--max-output {text!r}: {spec.value} must be above 0")
+        raise ConfigError(f"--max-output {text!r}: {spec.value} must be above 0 and below 2^31")
     return number

@@ -1,5 +1,6 @@
 """Finding a policy by name: shipped, from an installed package, or from the user's own file."""
 
+import difflib
 import importlib
 import importlib.util
 import sys
@@ -33,7 +34,7 @@ def make_policy(text: str) -> Policy:
         policy = build_from_spec("policy", policy_class, spec)
     except ConfigError:
         raise
-    except Exception as error:  # a constructor is foreign code
+    except (Exception, SystemExit) as error:  # a constructor is foreign code
         raise PolicyError(_raised(f"policy {spec.name!r}: its constructor", error)) from error
     if "name" not in vars(policy_class):
         policy_class.name = spec.name.rpartition(":")[2]
@@ -52,9 +53,11 @@ def find_policy(name: str) -> type[Policy]:
     if name in installed:
         try:
             found = installed[name].load()
-        except Exception as error:  # as above
+        except (Exception, SystemExit) as error:  # as above
             raise PolicyError(_raised(f"the installed policy {name!r}", error)) from error
         return _as_policy(found, name, None)
+    if name.endswith(".py"):
+        raise ConfigError(f"policy {name!r} names a file; name the class in it too: {name}:Class")
     unknown = unknown_name("policy", name, [*POLICIES, *installed])
     raise ConfigError(f"{unknown} Your own: file.py:Class or module:Class.")
 
@@ -66,7 +69,7 @@ def installed_policies() -> dict[str, EntryPoint]:
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ConfigError(f"policy file {str(path)!r} is not there")
+        raise ConfigError(f"policy file {str(path)!r} is not there; check the path")
     name = f"schedsim_policy_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -75,20 +78,27 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up by name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # as above
+    except (Exception, SystemExit) as error:  # as above
         del sys.modules[name]
         raise PolicyError(_raised(f"policy file {str(path)!r}", error)) from error
     return module
 
 
 def _import(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(
+            f"{name!r} is neither a module nor a policy file; a file's name ends in .py"
+        )
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and name.startswith(error.name):
-            raise ConfigError(f"policy module {name!r} is not installed") from None
+            raise ConfigError(
+                f"policy module {name!r} is not installed; a file is named with its suffix, "
+                "as in my_policy.py:MyPolicy"
+            ) from None
         raise PolicyError(_raised(f"policy module {name!r}", error)) from error
-    except Exception as error:  # as above
+    except (Exception, SystemExit) as error:  # as above
         raise PolicyError(_raised(f"policy module {name!r}", error)) from error
 
 
@@ -96,22 +106,25 @@ def _as_policy(found: Any, name: str, module: ModuleType | None) -> type[Policy]
     if isinstance(found, type) and issubclass(found, Policy):
         return found
     if module is None:
-        raise ConfigError(f"policy {name!r} is no subclass of schedsim.policies.Policy")
+        raise ConfigError(f"policy {name!r} is no subclass of schedsim.Policy")
     there = sorted(
         key
         for key, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, Policy) and value is not Policy
     )
     place, _, class_name = name.rpartition(":")
+    near = difflib.get_close_matches(class_name, there, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ConfigError(
-        f"{place!r} has no policy class {class_name!r}; "
-        f"its subclasses of schedsim.policies.Policy: {', '.join(there) or 'none'}"
+        f"{place!r} has no policy class {class_name!r}.{hint} "
+        f"Its subclasses of schedsim.Policy: {', '.join(there) or 'none'}."
     )
 
 
-def _raised(what: str, error: Exception) -> str:
+def _raised(what: str, error: BaseException) -> str:
     """One line that says where foreign code raised what."""
     if isinstance(error, SyntaxError):
         return f"{what} has a syntax error: {error}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{what} raised {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+    problem = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"{what} raised {problem} ({frame.filename}, line {frame.lineno})"

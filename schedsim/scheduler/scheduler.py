@@ -1,5 +1,6 @@
 """`Scheduler`: the books of one engine. It asks the policy, emits batches, takes completions."""
 
+import math
 import traceback
 from bisect import bisect_left, insort
 from collections.abc import Callable
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from schedsim.predictors import Predictor
 
 _by_order = attrgetter("order")
-_CORE_FOLDERS = (Path(__file__).parent, Path(__file__).parent.parent / "memory")
+_PACKAGE = Path(__file__).parent.parent
+_CORE = (_PACKAGE / "scheduler", _PACKAGE / "memory", _PACKAGE / "policies" / "base.py")
 
 
 class Scheduler:
@@ -52,7 +54,7 @@ class Scheduler:
         self.kv_cache = kv_cache
         self.max_seqs = max_seqs
         self.max_model_len = max_model_len
-        self.token_budget = token_budget or policy.default_token_budget(max_model_len)
+        self.token_budget = token_budget or 0
         self.predictor = predictor
         self.estimator = estimator
         self.token_log = TokenLog()
@@ -81,6 +83,8 @@ class Scheduler:
         self._finishing: dict[int, list[Request]] = {}
         self._next_order = 0
         self._step = Step(self)
+        if token_budget is None:
+            self.token_budget = self._step.token_budget = self._default_token_budget()
 
     # ---- reads
 
@@ -152,7 +156,7 @@ class Scheduler:
         step.begin(now)
         try:
             if self._has_budget:
-                step.tokens_left = self.policy.budget(step)
+                step.tokens_left = step.whole(self.policy.budget(step), None, "`budget`")
             self.policy.schedule(step)
         except Exception as error:  # as in `add`
             self._blame_policy(error, f"in iteration {step.iteration}")
@@ -200,9 +204,16 @@ class Scheduler:
         return completion
 
     def wake_at(self) -> float | None:
-        """When the policy wants to be asked again after an empty batch."""
+        """When the policy wants to be asked again after an empty batch.
+
+        Raises:
+            PolicyError: it raised, or named no time.
+        """
         try:
-            return self.policy.wake_at(self._step)
+            wake = self.policy.wake_at(self._step)
+            if wake is not None and math.isinf(wake):
+                raise self._step.error(None, f"`wake_at` says {wake!r}, must be a time or None")
+            return wake
         except Exception as error:  # as in `add`
             self._blame_policy(error, f"after iteration {self._step.iteration}")
 
@@ -360,24 +371,46 @@ class Scheduler:
             request.status = Status.FINISHED
             request.finished = end
             del self._targets[request.id]
-            if self._has_release and policy.release(request) is Release.BATCH_END:
+            if self._has_release and self._release(request) is Release.BATCH_END:
                 insort(self.padding, request, key=_by_order)
             else:
                 self._give_back(request)
             if self._has_on_finish:
                 policy.on_finish(request, step)
 
+    def _release(self, request: Request) -> Release:
+        release = self.policy.release(request)
+        if not isinstance(release, Release):
+            raise self._step.error(request, f"gets {release!r} from `release`, must be a Release")
+        return release
+
     def _give_back(self, request: Request) -> None:
         self.stored_tokens -= request._computed
         self.kv_cache.release(request)
 
+    def _default_token_budget(self) -> int:
+        step = self._step
+        try:
+            budget = self.policy.default_token_budget(self.max_model_len)
+            return step.whole(budget, None, "`default_token_budget`")
+        except Exception as error:  # as in `add`
+            self._blame_policy(error, "in `default_token_budget`")
+
     def _blame_policy(self, error: Exception, when: str) -> NoReturn:
+        frames = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, AssertionError) and _is_core(frames[-1]):
+            raise error
+        place = next((frame for frame in reversed(frames) if not _is_core(frame)), None)
+        where = "" if place is None else f" ({place.filename}, line {place.lineno})"
+        if isinstance(error, PolicyError):
+            raise PolicyError(f"{error}{where}") from error
         if isinstance(error, SchedsimError):
             raise error
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        if isinstance(error, AssertionError) and Path(place.filename).parent in _CORE_FOLDERS:
-            raise error
-        raise PolicyError(
-            f"policy {self.policy.name!r} raised {type(error).__name__}: {error} "
-            f"{when} ({place.filename}, line {place.lineno})"
-        ) from error
+        problem = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise PolicyError(f"policy {self.policy.name!r} raised {problem} {when}{where}") from error
+
+
+def _is_core(frame: traceback.FrameSummary) -> bool:
+    """Whether a frame is ours and not the policy's."""
+    path = Path(frame.filename)
+    return path in _CORE or path.parent in _CORE

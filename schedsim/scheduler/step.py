@@ -1,6 +1,7 @@
 """`Step`: what a policy sees and does in one iteration."""
 
-from typing import TYPE_CHECKING
+import operator
+from typing import TYPE_CHECKING, Any
 
 from schedsim.errors import PolicyError
 from schedsim.policies.base import Gate, overrides
@@ -245,6 +246,7 @@ class Step:
             or (decodes and self._runs_decodes)
         ):
             raise self.error(request, "is run twice in one iteration")
+        tokens = self.whole(tokens, request, "`run`")
         left = request.num_known_tokens - request.num_computed_tokens
         if not 1 <= tokens <= left:
             raise self.error(request, f"is given {tokens} tokens, it has {left} left to compute")
@@ -267,6 +269,8 @@ class Step:
             raise self.error(request, f"cannot be admitted, it is {request.status}")
         if scheduler.num_running >= scheduler.max_seqs:
             raise self.error(request, f"is admitted beyond the {scheduler.max_seqs} seats")
+        tokens = self.whole(tokens, request, "`admit`")
+        reserve = self.whole(reserve, request, "its reservation")
         known = request.num_known_tokens
         if not 1 <= tokens <= known:
             raise self.error(request, f"is given {tokens} tokens, it has {known} left to compute")
@@ -363,6 +367,15 @@ class Step:
             f"policy {self._scheduler.policy.name!r}, iteration {self.iteration}: {who}{problem}"
         )
 
+    def whole(self, value: Any, request: Request | None, source: str) -> int:
+        """`value`, which a policy gave in `source`, as an int; an error where it is none."""
+        try:
+            return operator.index(value)
+        except TypeError:
+            raise self.error(
+                request, f"gets {value!r} from {source}, must be a whole number"
+            ) from None
+
     # ---- inside
 
     def _seal_chunks(self, batch: Batch) -> None:
@@ -431,7 +444,7 @@ class Step:
         scheduler = self._scheduler
         left = request.prompt_tokens + request._generated - request._computed
         if scheduler.has_chunk:
-            tokens = scheduler.policy.chunk(request, left, self)
+            tokens = self.whole(scheduler.policy.chunk(request, left, self), request, "`chunk`")
             if not 0 <= tokens <= left:
                 raise self.error(request, f"gets a chunk of {tokens}, it has {left} tokens left")
         else:
@@ -460,7 +473,7 @@ class Step:
         policy = scheduler.policy
         known = request.prompt_tokens + request._generated
         if scheduler.has_chunk:
-            tokens = policy.chunk(request, known, self)
+            tokens = self.whole(policy.chunk(request, known, self), request, "`chunk`")
             if tokens <= 0:
                 return Gate.STOP
         else:

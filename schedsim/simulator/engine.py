@@ -12,8 +12,15 @@ from schedsim.request import Request
 from schedsim.results import StepLog
 from schedsim.scheduler import Batch, Completion, Scheduler
 
-MAX_EMPTY_ITERATIONS = 1000
-"""Iterations in a row that only preempt before the run is called a livelock."""
+MAX_FUTILE_PREEMPTIONS = 10_000
+"""Preemptions without an output token in between before the run is called a livelock.
+
+Emitted tokens are never lost, and without preemptions computed ones are not either: a run that goes
+on for ever is one that preempts and emits nothing.
+"""
+
+MAX_IDLE_WAKES = 100_000
+"""Times in a row that a policy may have itself woken to run nothing while nothing arrives."""
 
 PROGRESS_EVERY = 512
 """Iterations between two reports of progress."""
@@ -65,7 +72,8 @@ class Engine:
         self._progress = progress
         self._arrived: list[Request] = []
         self._last_arrival = -1
-        self._empty_iterations = 0
+        self._futile_preemptions = 0
+        self._idle_wakes = 0
 
     def process(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
         """The SimPy process of this replica; ends when nothing is left to do."""
@@ -128,15 +136,17 @@ class Engine:
             scheduler.check()
         if self._progress is not None and batch.iteration % PROGRESS_EVERY == 0:
             self._progress(end, self.num_ended)
-        if batch.is_empty:
-            self._empty_iterations += 1
-            if self._empty_iterations > MAX_EMPTY_ITERATIONS:
+        self._idle_wakes = 0
+        if batch.sampled:
+            self._futile_preemptions = 0
+        elif batch.preempted:
+            self._futile_preemptions += len(batch.preempted)
+            if self._futile_preemptions >= MAX_FUTILE_PREEMPTIONS:
                 raise PolicyError(
-                    f"policy {scheduler.policy.name!r}: {MAX_EMPTY_ITERATIONS} iterations in a "
-                    f"row up to iteration {batch.iteration} preempted and ran nothing"
+                    f"livelock: policy {scheduler.policy.name!r} preempted "
+                    f"{self._futile_preemptions} times up to iteration {batch.iteration} "
+                    f"without one output token; last request {batch.preempted[-1].id}"
                 )
-        else:
-            self._empty_iterations = 0
 
     def _take_arrivals(self, now: float) -> None:
         load, scheduler = self._load, self._scheduler
@@ -146,6 +156,7 @@ class Engine:
             request.released = request.arrival
             self.requests[request.id] = request
             self._last_arrival = request.id
+            self._idle_wakes = 0
             if scheduler.add(request, output_tokens, now) and self.observers:
                 self._arrived.append(request)
             if scheduler.rejected:
@@ -177,6 +188,13 @@ class Engine:
                         f"woken at {wake} s, which is not later"
                     )
                 times.append(wake)
+                self._idle_wakes += 1
+        if self._idle_wakes > MAX_IDLE_WAKES:
+            raise PolicyError(
+                f"livelock: policy {scheduler.policy.name!r} had itself woken {MAX_IDLE_WAKES} "
+                f"times in a row up to {now} s and ran nothing; let `wake_at` name the time at "
+                "which something can run"
+            )
         if times:
             return min(times)
         if not scheduler.has_work:
