@@ -27,8 +27,9 @@ _FINISHED, _, _, _UNFINISHED = range(len(STATUSES))
 class RequestColumns:
     """One row a request of the trace, in trace order; times in seconds, NaN for never.
 
-    `output_tokens` is the length that the trace declares, `emitted_tokens` what came out in this
-    run. `status` holds codes into `STATUSES`; `reasons` has the rows that carry one.
+    `output_tokens` is what a finished request emitted (an output limit may have cut it) and, for
+    the others, the length that the trace declares; `emitted_tokens` is what came out in this run.
+    `status` holds codes into `STATUSES`; `reasons` has the rows that carry one.
     """
 
     arrival: Floats
@@ -67,6 +68,8 @@ class RequestColumns:
             arrival[trace.parent >= 0] = np.nan  # set by the closed loop, if it got that far
         arrival[rows] = [request.arrival for request in requests]
         codes = [_CODES.get(request.status, _UNFINISHED) for request in requests]
+        status = _scatter(size, rows, np.array(codes, np.int64), _UNFINISHED)
+        emitted = ints("num_generated_tokens")
         slo = record.slo
         return cls(
             arrival=arrival,
@@ -74,11 +77,11 @@ class RequestColumns:
             admitted=floats("admitted"),
             first_token=floats("first_token"),
             finished=floats("finished"),
-            status=_scatter(size, rows, np.array(codes, np.int64), _UNFINISHED),
+            status=status,
             reasons={request.id: request.reason for request in requests if request.reason},
             prompt_tokens=trace.prompt_tokens.astype(np.int64),
-            output_tokens=trace.output_tokens.astype(np.int64),
-            emitted_tokens=ints("num_generated_tokens"),
+            output_tokens=np.where(status == _FINISHED, emitted, trace.output_tokens),
+            emitted_tokens=emitted,
             cached_tokens=ints("cached_tokens"),
             recomputed_tokens=ints("recomputed_tokens"),
             preemptions=ints("preemptions"),
