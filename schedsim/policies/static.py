@@ -18,9 +18,10 @@ from schedsim.scheduler.step import Step
 class Static(Policy):
     """A batch starts when the engine is empty and runs until its last member has finished.
 
-    It takes `batch_size` requests, or fewer when the first has waited `max_wait` seconds. Every
-    member reserves its prompt and its whole output limit, so nobody is ever preempted; what does
-    not fit waits for the next batch. Finished members keep seat and blocks as padding.
+    It takes `batch_size` requests (or as many as there are seats), or fewer when the first has
+    waited `max_wait` seconds. Every member reserves its prompt and its whole output limit, so
+    nobody is ever preempted; what does not fit waits for the next batch. Finished members keep
+    seat and blocks as padding.
     """
 
     name: ClassVar[str] = "static"
@@ -58,14 +59,12 @@ class Static(Policy):
         if step.num_running:
             step.run_decodes()
             return
+        size = min(self.batch_size, step.seats)
         first = step.first_waiting
-        if first is None or (
-            step.num_waiting < self.batch_size and step.now < self._deadline(first)
-        ):
+        if first is None or (step.num_waiting < size and step.now < self._deadline(first)):
             return
         while (
-            len(step.admitted) < self.batch_size
-            and step.seats > 0
+            len(step.admitted) < size
             and (request := step.first_waiting) is not None
             and step.admit(request, request.prompt_tokens, self.reservation(request, 0))
         ):

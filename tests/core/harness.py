@@ -149,8 +149,9 @@ def simulate(
     concurrency: int | None = None,
     cost: StepCost = ONE_SECOND,
     predictor: Predictor | None = None,
+    check_every: int | None = 1,
 ) -> Run:
-    """Run `jobs` to the end, all invariants asserted after every iteration."""
+    """Run `jobs` to the end, all invariants asserted after every `check_every`-th iteration."""
     trace = jobs.trace()
     scheduler = Scheduler(
         policy,
@@ -162,7 +163,7 @@ def simulate(
         estimator=cost.seconds,
     )
     load = Load(trace, jobs.split(), concurrency=concurrency)
-    simulation = Simulation(trace, scheduler, load, cost, check_every=1)
+    simulation = Simulation(trace, scheduler, load, cost, check_every=check_every)
     journal = Journal()
     simulation.observe(journal)
     simulation.run()
