@@ -15,8 +15,9 @@ class Load:
 
     Open loop: a request comes at its `arrival`. A request with a parent comes `think_s` after its
     parent ended (finished or was refused). With `concurrency` N the arrival times are ignored: N
-    requests are outstanding from time 0 on, in trace order, and each end lets the next one in.
-    Requests that are due at the same time come in trace order.
+    users are there from time 0 on, in trace order, each with a request or thinking about its next
+    one; when a user has no more, the next request without a parent comes in. Requests that are due
+    at the same time come in trace order.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Load:
         self._open: list[tuple[float, int]] = []
         self._cursor = 0
         self._backlog: list[int] = []
+        self._free_users = 0
         self._due: list[tuple[float, int]] = []
         self._enter(concurrency)
 
@@ -73,12 +75,13 @@ class Load:
 
     def ended(self, request: Request, time: float) -> None:
         """Tell that `request` finished or was refused at `time`: who waits for it is due next."""
-        children = self._children.pop(request.id, None)
-        if children is not None:
-            think = self._trace.think_s
-            for index in children:
-                heappush(self._due, (time + (0.0 if think is None else float(think[index])), index))
-        if self._backlog:
+        children = self._children.pop(request.id, ())
+        think = self._trace.think_s
+        for index in children:
+            heappush(self._due, (time + (0.0 if think is None else float(think[index])), index))
+        self._free_users += 1 - len(children)
+        while self._backlog and self._free_users > 0:
+            self._free_users -= 1
             heappush(self._due, (time, self._backlog.pop()))
 
     def _enter(self, concurrency: int | None) -> None:
