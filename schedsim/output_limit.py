@@ -43,7 +43,10 @@ def limit_outputs(trace: Trace, text: str | None, max_model_len: int) -> Outputs
             raise ConfigError("--max-output column: the trace has no max_output_tokens column")
         limits = trace.max_output_tokens.astype(np.int64)
     elif spec.name == "const":
-        limits = np.full(len(trace), int(_number(spec, text)), dtype=np.int64)
+        number = _number(spec, text)
+        if number != int(number):
+            raise ConfigError(f"--max-output {text!r}: {spec.value} must be a whole number")
+        limits = np.full(len(trace), int(number), dtype=np.int64)
     elif spec.name == "factor":
         limits = np.ceil(_number(spec, text) * trace.output_tokens).astype(np.int64)
     else:

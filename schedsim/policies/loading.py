@@ -92,7 +92,7 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and name.startswith(error.name):
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(
                 f"policy module {name!r} is not installed; a file is named with its suffix, "
                 "as in my_policy.py:MyPolicy"
