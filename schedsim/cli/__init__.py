@@ -5,9 +5,12 @@ import sys
 
 def main() -> None:
     """Run the command line."""
-    from schedsim.cli.app import app
+    try:
+        from schedsim.cli.app import app
 
-    app(args=with_check_value(sys.argv[1:]))
+        app(args=with_check_value(sys.argv[1:]))
+    except KeyboardInterrupt:  # before a command has begun
+        sys.exit(130)
 
 
 def with_check_value(arguments: list[str]) -> list[str]:

@@ -4,13 +4,16 @@ import os
 import platform
 from importlib import metadata, util
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from schedsim.cli.console import stdout_console
+from schedsim.cli.errors import user_errors
 
 PACKAGES = ("numpy", "pyarrow", "pandas", "pydantic", "simpy", "typer", "torch", "triton")
 
 
+@user_errors()
 def doctor() -> None:
     """Say what this machine can run: versions, processors, and whether there is a CUDA device."""
     table = Table("what", "status", box=None, pad_edge=False)
@@ -21,7 +24,7 @@ def doctor() -> None:
         table.add_row(package, _version(package))
     table.add_row("simulation", "yes: schedsim run")
     table.add_row("CUDA device", escape(_gpu()))
-    Console().print(table)
+    stdout_console().print(table)
 
 
 def _version(package: str) -> str:

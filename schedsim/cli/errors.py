@@ -22,6 +22,10 @@ _REMEDIES = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path",
     errno.EISDIR: "give a file, not a folder",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.ELOOP: "check the path",
+    errno.EFBIG: "raise the limit on file sizes or write elsewhere",
+    errno.EIO: "check the device or write elsewhere",
 }
 
 

@@ -3,27 +3,28 @@
 import inspect
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import user_errors
 from schedsim.policies import POLICIES, Policy
 from schedsim.policies.loading import find_policy, installed_policies
 
 
+@user_errors()
 def policies() -> None:
     """List the scheduling policies with their parameters."""
     table = Table("policy", "what it does", "parameters", box=None, pad_edge=False)
-    with user_errors():
-        for name, policy in POLICIES.items():
-            table.add_row(name, _first_sentence(policy), _parameters(policy))
-        for name in sorted(installed_policies()):
-            policy = find_policy(name)
-            table.add_row(name, _first_sentence(policy), _parameters(policy))
-    Console().print(table)
+    for name, policy in POLICIES.items():
+        table.add_row(name, _first_sentence(policy), _parameters(policy))
+    for name in sorted(installed_policies()):
+        policy = find_policy(name)
+        table.add_row(name, _first_sentence(policy), _parameters(policy))
+    stdout_console().print(table)
     typer.echo("Your own: --policy file.py:Class or --policy module:Class, then ,parameter=value.")
 
 
+@user_errors()
 def models() -> None:
     """List the model shapes that --model knows; it also takes a Hugging Face config.json."""
     from schedsim.costs import list_models
@@ -31,6 +32,7 @@ def models() -> None:
     _print_rows("model", list_models())
 
 
+@user_errors()
 def gpus() -> None:
     """List the GPUs that --gpu knows."""
     from schedsim.costs import list_gpus
@@ -42,7 +44,7 @@ def _print_rows(what: str, rows: list[tuple[str, str]]) -> None:
     table = Table(what, "description", box=None, pad_edge=False)
     for name, description in rows:
         table.add_row(name, description)
-    Console().print(table)
+    stdout_console().print(table)
 
 
 def _first_sentence(policy: type[Policy]) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from schedsim.cli.errors import user_errors
+from schedsim.cli.console import stdout_console
+from schedsim.cli.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, user_errors
 from schedsim.cli.progress import progress_bar
 from schedsim.cli.working import working
 from schedsim.config import make_settings
@@ -49,14 +49,26 @@ def run(
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="name,parameter=value,… or file.py:Class; may stand several times."),
+        typer.Option(
+            help="name,parameter=value,… or file.py:Class; may stand several times; default: vllm. "
+            "`schedsim policies` lists them."
+        ),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="Name or Hugging Face config.json.", rich_help_panel=ENGINE)
+        str,
+        typer.Option(
+            help="Name, see `schedsim models`, or Hugging Face config.json.",
+            rich_help_panel=ENGINE,
+        ),
     ] = "llama-3-8b",
-    gpu: Annotated[str, typer.Option(help="Name of a GPU.", rich_help_panel=ENGINE)] = "h100",
+    gpu: Annotated[
+        str, typer.Option(help="Name, see `schedsim gpus`.", rich_help_panel=ENGINE)
+    ] = "h100",
     tensor_parallel: Annotated[
-        int, typer.Option("--tensor-parallel", "--tp", help="GPUs.", rich_help_panel=ENGINE)
+        int,
+        typer.Option(
+            "--tensor-parallel", "--tp", help="GPUs that share the model.", rich_help_panel=ENGINE
+        ),
     ] = 1,
     step_time: Annotated[
         str, typer.Option(help="roofline or linear:FILE.", rich_help_panel=ENGINE)
@@ -112,7 +124,11 @@ def run(
     ] = None,
     spread_ticks: Annotated[
         bool,
-        typer.Option(help="Spread arrivals of tick-quantised traces.", rich_help_panel=LOAD),
+        typer.Option(
+            "--spread-ticks",
+            help="Spread arrivals of tick-quantised traces.",
+            rich_help_panel=LOAD,
+        ),
     ] = False,
     think_cap: Annotated[
         float | None,
@@ -196,19 +212,19 @@ def run(
             if outcomes[label].stopped == INTERRUPTED:
                 break
         _report(outcomes, directories, as_json, quiet)
-        _fail_if_stopped(outcomes)
+        _fail_if_stopped(outcomes, directories)
 
 
 def parse_slo(text: str | None) -> dict[str, float]:
     """`slo_ttft` and `slo_tpot` in seconds from `ttft=0.5,tpot=0.05`.
 
     Raises:
-        ConfigError: another key, or not a number.
+        ConfigError: another key, one that stands twice, or not a number.
     """
     targets: dict[str, float] = {}
-    for field in text.split(",") if text else ():
+    for field in () if text is None else text.split(","):
         key, _, value = field.partition("=")
-        if key not in ("ttft", "tpot"):
+        if key not in ("ttft", "tpot") or f"slo_{key}" in targets:
             raise ConfigError(f"--slo {text!r}: write ttft=SECONDS,tpot=SECONDS or one of them")
         try:
             targets[f"slo_{key}"] = float(value)
@@ -219,6 +235,11 @@ def parse_slo(text: str | None) -> dict[str, float]:
 
 def _read(path: Path | None, spread_ticks: bool, think_cap: float | None, quiet: bool) -> Trace:
     if path is None:
+        if spread_ticks or think_cap is not None:
+            raise ConfigError(
+                "--spread-ticks and --think-cap are for a trace of your own: the bundled sample "
+                "has neither ticks nor think times"
+            )
         trace = sample_trace()
     else:
         with nullcontext() if quiet else working(f"reading {path}"):
@@ -237,25 +258,29 @@ def _report(
     results = {label: outcome.result for label, outcome in outcomes.items()}
     if not quiet:
         for text in dict.fromkeys(n for outcome in outcomes.values() for n in outcome.notes):
-            note(text)
+            whose = [label for label, outcome in outcomes.items() if text in outcome.notes]
+            note(text if len(whose) == len(outcomes) else f"{', '.join(whose)}: {text}")
     if as_json:
         summaries = {label: result.summary for label, result in results.items()}
         typer.echo(json.dumps(summaries, indent=2, ensure_ascii=False))
     else:
-        Console().print(render_table(results))
+        stdout_console().print(render_table(results))
     if not quiet:
         for directory in directories:
             if directory is not None and directory.exists():
                 note(f"results in {directory}")
 
 
-def _fail_if_stopped(outcomes: dict[str, Outcome]) -> None:
+def _fail_if_stopped(outcomes: dict[str, Outcome], directories: list[Path | None]) -> None:
     """End with 130 after Ctrl-C and with 2 after a policy's error."""
-    stopped = [outcome.stopped for outcome in outcomes.values() if outcome.stopped]
-    for reason in stopped:
-        typer.echo(f"error: {reason}; what had finished is kept", err=True)
+    stopped = []
+    for outcome, directory in zip(outcomes.values(), directories, strict=False):
+        if outcome.stopped is not None:
+            stopped.append(outcome.stopped)
+            kept = "" if directory is None else f"; what had finished is kept in {directory}"
+            typer.echo(f"error: {outcome.stopped}{kept}", err=True)
     if stopped:
-        raise typer.Exit(130 if INTERRUPTED in stopped else 2)
+        raise typer.Exit(EXIT_INTERRUPTED if INTERRUPTED in stopped else EXIT_USER_ERROR)
 
 
 def note(text: str) -> None:

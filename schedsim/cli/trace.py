@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
+from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import user_errors
 from schedsim.cli.trace_generate import Force, Seed, check_out, generate, report_written
-from schedsim.cli.trace_tables import as_json, info_table, rows_table, stdout_console
+from schedsim.cli.trace_tables import as_json, info_table, rows_table
 from schedsim.cli.working import working
 from schedsim.errors import ConfigError
 from schedsim.traces import Trace, read_trace, transforms, write_trace

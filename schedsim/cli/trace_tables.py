@@ -1,24 +1,15 @@
 """What `schedsim trace info` and `head` print: statistics and rows as tables or JSON."""
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from schedsim.traces.statistics import TokenStatistics, TraceStatistics
 from schedsim.traces.trace import Trace
 
-PIPED_WIDTH = 240
 NOTE, ORIGIN = "note ", "made from"
-
-
-def stdout_console() -> Console:
-    """stdout; wide enough for every column when it is not a terminal."""
-    console = Console(file=sys.stdout)
-    return console if console.is_terminal else Console(file=sys.stdout, width=PIPED_WIDTH)
 
 
 def as_json(trace: Trace, statistics: TraceStatistics) -> dict[str, Any]:

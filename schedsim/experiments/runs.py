@@ -7,9 +7,11 @@ from pathlib import Path
 
 from schedsim.config import RunSettings
 from schedsim.costs.base import StepCost
-from schedsim.errors import OutputError, SchedsimError
+from schedsim.errors import SchedsimError
+from schedsim.experiments.interrupt import first_interrupt
 from schedsim.experiments.setup import PreparedRun, prepare_run
 from schedsim.policies import Policy
+from schedsim.request import Status
 from schedsim.results import (
     DecisionWriter,
     Result,
@@ -17,6 +19,7 @@ from schedsim.results import (
     TimelineWriter,
     build_manifest,
     build_result,
+    check_unused,
     speed,
 )
 from schedsim.traces.trace import Trace
@@ -73,7 +76,7 @@ def run_policy(
     )
     if options.out is None:
         stopped, _ = _simulate(prepared)
-        return Outcome(_result_of(prepared, stopped), prepared.notes, stopped)
+        return _outcome(prepared, stopped)
     directory = RunDirectory.create(options.out, _manifest(trace, settings, prepared, options))
     writers: list[DecisionWriter | TimelineWriter] = []
     try:
@@ -88,12 +91,12 @@ def run_policy(
     finally:
         for writer in writers:
             writer.abort()  # no effect on one that is closed
-    result = _result_of(prepared, stopped)
-    result.write(directory)
-    requests = result.summary["requests"]
-    updates = speed(result.summary["output_tokens"], requests["finished"], cpu_s)
+    outcome = _outcome(prepared, stopped)
+    outcome.result.write(directory)
+    summary = outcome.result.summary
+    updates = speed(summary["output_tokens"], summary["requests"]["finished"], cpu_s)
     directory.finish({**updates, "stopped": stopped}, complete=stopped is None)
-    return Outcome(result, prepared.notes, stopped)
+    return outcome
 
 
 def run_directories(out: Path | None, policies: Sequence[str]) -> list[Path | None]:
@@ -102,13 +105,10 @@ def run_directories(out: Path | None, policies: Sequence[str]) -> list[Path | No
     Raises:
         OutputError: `out` is there and is not an empty directory.
     """
+    if out is not None:
+        check_unused(out)
     if out is None or len(policies) == 1:
         return [out] * len(policies)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(
-            f"{out} exists and is not an empty directory; results are never overwritten: "
-            "choose another directory, or remove this one"
-        )
     return [out / name for name in folder_names(policies)]
 
 
@@ -125,20 +125,37 @@ def folder_names(policies: Sequence[str]) -> list[str]:
 
 
 def _simulate(prepared: PreparedRun) -> tuple[str | None, float]:
-    """Run; why it stopped in the middle, if it did, and the CPU seconds it took."""
+    """Run; why it stopped in the middle, if it did, and the CPU seconds it took.
+
+    Raises:
+        KeyboardInterrupt: a second Ctrl-C broke the run off where its books do not add up.
+    """
+    simulation = prepared.simulation
     started = time.process_time()
     stopped = None
     try:
-        prepared.simulation.run()
+        with first_interrupt(simulation.stop):
+            if not simulation.run():
+                stopped = INTERRUPTED
     except KeyboardInterrupt:
+        if not simulation.books_hold():
+            raise
         stopped = INTERRUPTED
     except SchedsimError as error:  # a policy's, or a disk that is full under an observer
         stopped = str(error)
     return stopped, time.process_time() - started
 
 
-def _result_of(prepared: PreparedRun, stopped: str | None) -> Result:
-    return build_result(prepared.simulation.record(stopped))
+def _outcome(prepared: PreparedRun, stopped: str | None) -> Outcome:
+    record = prepared.simulation.record(stopped)
+    notes = list(prepared.notes)
+    rejected = [r for r in record.released_requests() if r.status is Status.REJECTED]
+    if rejected:
+        notes.append(
+            f"{len(rejected)} of {len(record.trace)} requests rejected; the first, request "
+            f"{rejected[0].id}: {rejected[0].reason}"
+        )
+    return Outcome(build_result(record), tuple(notes), stopped)
 
 
 def _manifest(

@@ -1,7 +1,7 @@
 """The results contract: what a backend records, what is computed of it, what is written."""
 
 from schedsim.results.decisions import DecisionWriter
-from schedsim.results.directory import RunDirectory
+from schedsim.results.directory import RunDirectory, check_unused
 from schedsim.results.manifest import build_manifest, speed
 from schedsim.results.record import SLO, RunRecord
 from schedsim.results.result import Result, build_result
@@ -19,6 +19,7 @@ __all__ = [
     "TimelineWriter",
     "build_manifest",
     "build_result",
+    "check_unused",
     "render_table",
     "speed",
 ]

@@ -37,13 +37,7 @@ class RunDirectory:
         """
         path = Path(path)
         with _reported(path, "choose another directory"):
-            if path.exists() and not path.is_dir():
-                raise OutputError(f"{path} is a file; choose another directory for the results")
-            if path.is_dir() and any(path.iterdir()):
-                raise OutputError(
-                    f"{path} exists and is not empty; results are never overwritten: "
-                    "choose another directory, or remove this one"
-                )
+            check_unused(path)
             path.mkdir(parents=True, exist_ok=True)
         directory = cls(path, dict(manifest))
         directory.write_json(MANIFEST, {**directory._manifest, "complete": False})
@@ -119,6 +113,22 @@ class RunDirectory:
         except BaseException:
             _remove(temporary)
             raise
+
+
+def check_unused(path: Path) -> None:
+    """Refuse a directory for results that is there and not empty.
+
+    Raises:
+        OutputError: it is one, a file, or nothing that can be looked into.
+    """
+    with _reported(path, "choose another directory"):
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is a file; choose another directory for the results")
+        if path.is_dir() and any(path.iterdir()):
+            raise OutputError(
+                f"{path} exists and is not empty; results are never overwritten: "
+                "choose another directory, or remove this one"
+            )
 
 
 class GzipStream:

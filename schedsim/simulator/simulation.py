@@ -1,5 +1,6 @@
 """`Simulation`: one run of one policy on one trace, from its parts to its record."""
 
+import math
 from collections.abc import Callable
 
 import simpy
@@ -31,6 +32,7 @@ class Simulation:
         self._scheduler = scheduler
         self._slo = slo
         self._steps = StepLog()
+        self._stop_asked = False
         self._engine = Engine(
             scheduler,
             load,
@@ -44,8 +46,12 @@ class Simulation:
         """Let `observers` look at every iteration; before `run`."""
         self._engine.observers += observers
 
-    def run(self) -> None:
-        """Simulate until nothing is left to do.
+    def stop(self) -> None:
+        """Let `run` return before its next event; safe in a signal handler."""
+        self._stop_asked = True
+
+    def run(self) -> bool:
+        """Simulate until nothing is left to do; False if `stop` ended it before that.
 
         Raises:
             PolicyError: the policy raised, asked for something impossible, or left work that can
@@ -53,7 +59,19 @@ class Simulation:
         """
         env = simpy.Environment()
         env.process(self._engine.process(env))
-        env.run()
+        while env.peek() < math.inf:
+            if self._stop_asked:
+                return False
+            env.step()
+        return True
+
+    def books_hold(self) -> bool:
+        """Whether all invariants hold, so that `record` can be trusted; after an exception."""
+        try:
+            self._scheduler.check()
+        except (AssertionError, LookupError):
+            return False
+        return True
 
     def record(self, interrupted: str | None = None) -> RunRecord:
         """What happened so far; call once, after `run` returned or raised."""

@@ -1,6 +1,7 @@
 """Policies as they go wrong in a user's hands; loaded from this file by the command line."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -173,10 +174,15 @@ class ExitsWhenMade(Policy):
         raise SystemExit("bye")
 
 
+@dataclass
 class ThinksForEver(Policy):
+    """Says in the file `mark` that it has begun to think."""
+
+    mark: str
+
     def schedule(self, step):
-        while step.iteration == 100:
-            pass
+        while step.iteration == 300:
+            Path(self.mark).touch()
         super().schedule(step)
 
 
