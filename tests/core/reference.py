@@ -128,17 +128,23 @@ class ReferenceVLLM(ReferenceScheduler):
         budget: int,
         whole_sequence: bool,
         watermark: float,
+        threshold: int = 0,
     ) -> None:
+        """`threshold` caps one request's chunk unless it is alone; 0 is no cap."""
         super().__init__(blocks, block_size, seats, budget)
         self.whole_sequence = whole_sequence
+        self.threshold = threshold
         self.watermark_blocks = int(watermark * (blocks + 1))
 
     def decide(self) -> None:
         left = self.budget
+        cap = self.budget
+        if self.threshold and len(self.running) + len(self.waiting) > 1:
+            cap = self.threshold
         index = 0
         while index < len(self.running) and left > 0:
             job = self.running[index]
-            tokens = min(job.known - job.computed, left)
+            tokens = min(job.known - job.computed, cap, left)
             while self.missing(job, job.computed + tokens) > len(self.free):
                 victim = self.running[-1]
                 self.preempt(victim)
@@ -154,7 +160,7 @@ class ReferenceVLLM(ReferenceScheduler):
             return
         while self.waiting and left > 0 and len(self.running) < self.seats:
             job = self.waiting[0]
-            tokens = min(job.known, left)
+            tokens = min(job.known, cap, left)
             spare = self.watermark_blocks if self.running else 0
             tested = job.known if self.whole_sequence else tokens
             if self.blocks_for(tested) + spare > len(self.free):

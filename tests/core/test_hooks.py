@@ -169,6 +169,30 @@ def test_chunk_cuts_a_prefill_and_zero_holds_it() -> None:
     assert [run.requests[i].first_token for i in range(2)] == [4.0, 2.0]
 
 
+def test_a_prefill_and_a_decode_that_end_together_are_told_in_running_order() -> None:
+    policy = Bookkeeper()
+    policy.chunk = lambda request, tokens, step: min(3, tokens)  # type: ignore[method-assign]
+    run = simulate(policy, Jobs([8, 3], [1, 3]))
+    assert run.iterations[2].sampled == run.iterations[2].finished == [0, 1]
+    assert [request for kind, request, _ in policy.events if kind == "finish"] == [0, 1]
+
+
+class Spare(Policy):
+    """Request 1 gets room for a block more at its admission."""
+
+    def reservation(self, request: Request, tokens: int) -> int:
+        return tokens + (4 if request.id == 1 else 0)
+
+
+def test_blocks_go_out_in_running_order_whoever_had_room_to_spare() -> None:
+    # 0 takes a block at its first decode; both need the next one at their fifth.
+    run = simulate(Spare(), Jobs([4, 4], [9, 9]), blocks=20)
+    assert [len(run.iterations[1].blocks[n]) for n in (0, 1)] == [2, 2]
+    fifth = run.iterations[5].blocks
+    assert [len(fifth[n]) for n in (0, 1)] == [3, 3]
+    assert fifth[0][2] < fifth[1][2]
+
+
 class OldestVictim(Policy):
     """Preempts the first of the running list, whether it is planned already or not."""
 

@@ -17,6 +17,7 @@ from tests.core.reference import (
     ReferenceVLLM,
     ReferenceVLLMv0,
 )
+from tests.test_vllm_oracle import LongPrefillVLLM
 
 MAX_MODEL_LEN = 120
 
@@ -90,7 +91,16 @@ def compare_iteration(scheduler: Scheduler, reference: ReferenceScheduler, now: 
         assert request.num_generated_tokens == job.emitted
 
 
-@given(ARRIVALS, BLOCKS, BLOCK_SIZES, SEATS, BUDGETS, st.booleans(), WATERMARKS)
+@given(
+    ARRIVALS,
+    BLOCKS,
+    BLOCK_SIZES,
+    SEATS,
+    BUDGETS,
+    st.booleans(),
+    WATERMARKS,
+    st.sampled_from([0, 0, 1, 3, 8, 20]),
+)
 def test_vllm_equals_the_plain_scheduler(
     arrivals: list[Arrival],
     blocks: int,
@@ -99,9 +109,15 @@ def test_vllm_equals_the_plain_scheduler(
     budget: int,
     whole_sequence: bool,
     watermark: float,
+    threshold: int,
 ) -> None:
-    reference = ReferenceVLLM(blocks, block_size, seats, budget, whole_sequence, watermark)
-    compare(VLLM(whole_sequence, watermark), reference, arrivals, budget)
+    reference = ReferenceVLLM(
+        blocks, block_size, seats, budget, whole_sequence, watermark, threshold
+    )
+    policy = VLLM(whole_sequence, watermark)
+    if threshold:
+        policy = LongPrefillVLLM(whole_sequence, watermark, threshold)
+    compare(policy, reference, arrivals, budget)
 
 
 @given(ARRIVALS, BLOCKS, BLOCK_SIZES, SEATS, BUDGETS, WATERMARKS)
