@@ -63,8 +63,9 @@ def _names_plugin(name: str, after_colon: str) -> bool:
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that no registry holds: lists the known ones, suggests the nearest."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    by_lower = {known_name.lower(): known_name for known_name in names}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return ConfigError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
 
 

@@ -14,5 +14,11 @@ def main() -> None:
 
 
 def with_check_value(arguments: list[str]) -> list[str]:
-    """`--check` alone means every iteration; the option parser knows only `--check=EVERY`."""
-    return ["--check=1" if argument == "--check" else argument for argument in arguments]
+    """`--check` alone means every iteration; the option parser knows only `--check EVERY`."""
+    last = len(arguments) - 1
+    return [
+        "--check=1"
+        if argument == "--check" and (place == last or not arguments[place + 1].isdecimal())
+        else argument
+        for place, argument in enumerate(arguments)
+    ]

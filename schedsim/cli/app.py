@@ -1,16 +1,38 @@
 """The commands of `schedsim`, each in a file of its own."""
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
 from schedsim.cli import doctor, listing, run, trace
 
 app = typer.Typer(
     name="schedsim",
-    help="A scheduling laboratory for LLM serving: what is a policy worth on a real trace?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"schedsim {metadata.version('schedsim')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Begin with `schedsim run`: the bundled sample under one policy.")
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """A scheduling laboratory for LLM serving: what is a policy worth on a real trace?"""
+
+
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.add_typer(trace.app, name="trace")
 app.command("policies")(listing.policies)

@@ -23,6 +23,7 @@ from schedsim.experiments.runs import (
     run_policy,
 )
 from schedsim.experiments.setup import prepare_trace
+from schedsim.policies import POLICIES
 from schedsim.policies.loading import make_policy
 from schedsim.results import render_table
 from schedsim.traces import Trace, read_trace
@@ -242,6 +243,8 @@ def _read(path: Path | None, spread_ticks: bool, think_cap: float | None, quiet:
             )
         trace = sample_trace()
     else:
+        if str(path) in POLICIES and not path.exists():
+            raise ConfigError(f"{path} is no trace file but a policy: write --policy {path}")
         with nullcontext() if quiet else working(f"reading {path}"):
             trace = read_trace(path, spread_ticks=spread_ticks, think_cap_s=think_cap)
     if not quiet:

@@ -33,8 +33,19 @@ def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
     """The trace as it will be replayed: limited, given arrivals, scaled in time, in that order.
 
     Raises:
-        ConfigError: the trace has no arrivals and the settings give none.
+        ConfigError: the trace has no arrivals and the settings give none, or they give arrivals
+            to a closed loop.
     """
+    if settings.concurrency is not None:
+        for option, is_given in (
+            ("--arrivals", settings.arrivals is not None),
+            ("--rate-scale", settings.rate_scale != 1.0),
+        ):
+            if is_given:
+                raise ConfigError(
+                    f"--concurrency {settings.concurrency} sends a request when another one ends, "
+                    f"whatever its arrival time; leave {option} out"
+                )
     if settings.limit is not None:
         trace = limit(trace, settings.limit)
     if settings.arrivals is not None:

@@ -29,6 +29,11 @@ def make_policy(text: str) -> Policy:
         PolicyError: the policy's code does not import, or its constructor raises.
     """
     spec = parse_spec(text)
+    if spec.value in POLICIES:
+        raise ConfigError(
+            f"--policy {text!r}: what stands after the comma are parameters; to run several "
+            f"policies write --policy {spec.name} --policy {spec.value}"
+        )
     policy_class = find_policy(spec.name)
     try:
         policy = build_from_spec("policy", policy_class, spec)

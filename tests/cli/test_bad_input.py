@@ -132,6 +132,8 @@ def test_a_run_in_which_all_are_rejected_still_reports(tmp_path: Path, policy: s
         ("--max-output", "column", "no max_output_tokens column"),
         ("--tp", "3", "these do: 1, 2, 4, 8"),
         ("--think-cap", "1", "are for a trace of your own"),
+        ("--policy", "VLLM", "Did you mean 'vllm'?"),
+        ("--policy", "vllm,static", "write --policy vllm --policy static"),
     ],
 )
 def test_a_wrong_name_lists_what_there_is(
@@ -139,6 +141,16 @@ def test_a_wrong_name_lists_what_there_is(
 ) -> None:
     assert message in refused("run", "-q", option, value, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_policy_in_the_place_of_the_trace_is_recognised() -> None:
+    assert "is no trace file but a policy: write --policy static" in refused("run", "static")
+
+
+@pytest.mark.parametrize("option", [("--arrivals", "poisson:rate=5"), ("--rate-scale", 2)])
+def test_a_closed_loop_takes_no_arrival_times(option: tuple[object, ...]) -> None:
+    message = refused("run", "--limit", 5, "--concurrency", 2, *option)
+    assert f"leave {option[0]} out" in message
 
 
 def test_a_mistyped_option_or_command_names_the_nearest() -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -99,6 +100,11 @@ def test_check_stands_alone_or_with_a_number() -> None:
     plain = ran("--limit", 20, "--json", "-q").stdout
     assert ran("--limit", 20, "--json", "-q", "--check").stdout == plain
     assert ran("--limit", 20, "--json", "-q", "--check=7").stdout == plain
+    assert ran("--check", 7, "--limit", 20, "--json", "-q").stdout == plain
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert schedsim("--version").stdout == f"schedsim {version('schedsim')}\n"
 
 
 def test_objectives_give_goodput(tmp_path: Path) -> None:
