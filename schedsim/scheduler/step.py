@@ -1,149 +1,42 @@
 """`Step`: what a policy sees and does in one iteration."""
 
-import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from schedsim.errors import PolicyError
 from schedsim.policies.base import Gate, overrides
 from schedsim.request import Request, Status
-from schedsim.scheduler.batch import Batch, BatchShape, Chunk
+from schedsim.scheduler.batch import Batch, Chunk
+from schedsim.scheduler.view import StepView
 
 if TYPE_CHECKING:
     from schedsim.scheduler.scheduler import Scheduler
 
 
-class Step:
-    """The view of one iteration that is given to a policy; one object serves the whole run.
+class Step(StepView):
+    """One iteration as it is given to a policy: `StepView` to read, verbs to act.
 
-    Reads show what a real scheduler knows at `now`. Verbs check that they can be done, keep the
-    books, and say whether it happened. The coarse verbs (`run_running`, `run_decodes`,
+    One object serves the whole run. Verbs check that they can be done, keep the books, and say
+    whether it happened. The coarse verbs (`run_running`, `run_decodes`,
     `run_prefills`, `admit_waiting`) ask the policy's hooks and treat the decode set as one thing;
     the fine ones (`run`, `admit`, `preempt`, `reject`) act on one request. They may be mixed: a
     coarse verb passes over what is planned already. All but `reject` and `rekey` are for the time
     in which an iteration is planned (`schedule` and the hooks called from it).
     """
 
-    __slots__ = (
-        "_admitted",
-        "_chunks",
-        "_displaced",
-        "_one_by_one",
-        "_planning",
-        "_runs_decodes",
-        "_scheduler",
-        "_walked",
-        "iteration",
-        "now",
-        "preempted",
-        "token_budget",
-        "tokens_left",
-    )
+    __slots__ = ("_displaced", "_one_by_one", "_planning", "_runs_decodes", "_walked")
 
     def __init__(self, scheduler: "Scheduler") -> None:
-        self._scheduler = scheduler
-        self.token_budget = scheduler.token_budget
-        self.iteration = 0
+        super().__init__(scheduler)
         self.begin(0.0)
         self._planning = False
 
     def begin(self, now: float) -> None:
         """Start planning an iteration at `now`; called by the scheduler."""
-        self.now = now
-        self.tokens_left = self.token_budget
-        self.preempted: list[Request] = []
-        self._admitted: list[Request] = []
-        self._chunks: dict[int, Chunk] = {}
+        self._reset(now)
         self._runs_decodes = False
         self._one_by_one = False
         self._walked: set[int] = set()
         self._displaced: set[int] = set()
         self._planning = True
-
-    # ---- reads
-
-    @property
-    def running(self) -> list[Request]:
-        """Requests that run, in running order; O(n)."""
-        return self._scheduler.running
-
-    @property
-    def waiting(self) -> list[Request]:
-        """Requests that wait, in queue order; O(n log n)."""
-        return self._scheduler.waiting
-
-    @property
-    def num_running(self) -> int:
-        """Seats taken, including finished members of a static batch."""
-        return self._scheduler.num_running
-
-    @property
-    def num_waiting(self) -> int:
-        """Requests in the waiting line."""
-        return len(self._scheduler.queue)
-
-    @property
-    def admitted(self) -> list[Request]:
-        """Requests admitted in this iteration."""
-        return self._admitted
-
-    @property
-    def first_waiting(self) -> Request | None:
-        """The head of the waiting line."""
-        return self._scheduler.queue.first()
-
-    @property
-    def seats(self) -> int:
-        """Requests that may still join the running list."""
-        scheduler = self._scheduler
-        return scheduler.max_seqs - scheduler.num_running
-
-    @property
-    def free_blocks(self) -> int:
-        """KV blocks that nobody holds."""
-        return self._scheduler.kv_cache.free_blocks
-
-    @property
-    def total_blocks(self) -> int:
-        """KV blocks in all."""
-        return self._scheduler.kv_cache.total_blocks
-
-    @property
-    def block_size(self) -> int:
-        """Token slots in a KV block."""
-        return self._scheduler.kv_cache.block_size
-
-    @property
-    def max_model_len(self) -> int:
-        """The longest prompt and output together."""
-        return self._scheduler.max_model_len
-
-    @property
-    def chunks(self) -> list[Chunk]:
-        """The prefill chunks planned so far."""
-        return list(self._chunks.values())
-
-    def blocks_for(self, tokens: int) -> int:
-        """KV blocks that hold `tokens` tokens of one request."""
-        return self._scheduler.kv_cache.blocks_for(tokens)
-
-    def last_running(self) -> Request | None:
-        """The last of the running list, None if nothing runs; O(1)."""
-        scheduler = self._scheduler
-        last: Request | None = None
-        for group in (scheduler.decode_set.members, scheduler.prefilling, scheduler.held):
-            if group and (last is None or group[-1].order > last.order):
-                last = group[-1]
-        return last
-
-    def estimate(self, shape: BatchShape) -> float:
-        """Seconds that a batch of this shape takes, by the estimator configured for policies.
-
-        Raises:
-            PolicyError: the run has no estimator.
-        """
-        if self._scheduler.estimator is None:
-            raise self.error(None, "asks for an estimate, but the run has no estimator")
-        return self._scheduler.estimator(shape)
 
     # ---- coarse verbs
 
@@ -359,22 +252,6 @@ class Step:
         if not batch.is_empty or self.preempted:
             self.iteration += 1
         return batch
-
-    def error(self, request: Request | None, problem: str) -> PolicyError:
-        """The error for an impossible action: names policy, iteration and request."""
-        who = "" if request is None else f"request {request.id} "
-        return PolicyError(
-            f"policy {self._scheduler.policy.name!r}, iteration {self.iteration}: {who}{problem}"
-        )
-
-    def whole(self, value: Any, request: Request | None, source: str) -> int:
-        """`value`, which a policy gave in `source`, as an int; an error where it is none."""
-        try:
-            return operator.index(value)
-        except TypeError:
-            raise self.error(
-                request, f"gets {value!r} from {source}, must be a whole number"
-            ) from None
 
     # ---- inside
 
