@@ -17,7 +17,7 @@ def _need_ratio(file: SourceFile, chars_per_token: float | None) -> float:
         raise TraceError(
             f"{file.path} holds texts, not token counts; count them with your model's tokenizer "
             "and give rows of prompt_tokens and output_tokens, or state an estimate such as "
-            "chars_per_token=4.0"
+            "chars_per_token=4.0 (schedsim trace convert --chars-per-token 4)"
         )
     if not (math.isfinite(chars_per_token) and chars_per_token > 0):
         raise ConfigError(f"chars_per_token={chars_per_token} must be a positive number, such as 4")
