@@ -18,21 +18,23 @@ class Outputs(NamedTuple):
     tokens: TokenColumn
 
 
-def limit_outputs(trace: Trace, text: str | None, max_model_len: int) -> Outputs:
+def default_form(trace: Trace) -> str:
+    """The form of limits where the user names none: the trace's column, or else the context."""
+    return "context" if trace.max_output_tokens is None else "column"
+
+
+def limit_outputs(trace: Trace, text: str, max_model_len: int) -> Outputs:
     """Output limits of a trace in the form `text`, within the context of `max_model_len`.
 
     `column` takes the trace's `max_output_tokens`; `context` whatever the prompt leaves of the
-    context; `const:N` N; `factor:K` K times the true output, rounded up. None is `column` where
-    the trace has one, else `context`. Every limit is at least 1. An output longer than a limit
-    that the client set ends there; one that the context does not hold is left whole, so that the
-    scheduler rejects the request instead of a silent cut.
+    context; `const:N` N; `factor:K` K times the true output, rounded up. Every limit is at least 1.
+    An output longer than a limit that the client set ends there; one that the context does not
+    hold is left whole, so that the scheduler rejects the request instead of a silent cut.
 
     Raises:
         ConfigError: an unknown form, a bad number, or `column` without the column.
     """
     room = max_model_len - trace.prompt_tokens.astype(np.int64)
-    if text is None:
-        text = "context" if trace.max_output_tokens is None else "column"
     spec = parse_spec(text)
     if spec.parameters or (spec.value is not None and spec.name in ("column", "context")):
         raise ConfigError(f"--max-output {text!r}: write one of {', '.join(FORMS)}")

@@ -39,11 +39,10 @@ def test_every_iteration_equals_vllms(case: str, shared_oracles: Path) -> None:
     meta = meta["meta"]
     assert meta["policy"] == "fcfs"
     assert not meta["enable_prefix_caching"]
-    policy = LongPrefillVLLM(
-        whole_sequence=meta["scheduler_reserve_full_isl"],
-        watermark=meta["watermark"],
-        threshold=meta["long_prefill_token_threshold"],
-    )
+    threshold = meta["long_prefill_token_threshold"]
+    policy = VLLM(whole_sequence=meta["scheduler_reserve_full_isl"], watermark=meta["watermark"])
+    if threshold:
+        policy = LongPrefillVLLM(policy.whole_sequence, policy.watermark, threshold)
     scheduler = Scheduler(
         policy,
         PagedKVCache(meta["num_blocks"], meta["block_size"]),

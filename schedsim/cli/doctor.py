@@ -36,7 +36,7 @@ def _version(package: str) -> str:
 
 def _gpu() -> str:
     if util.find_spec("torch") is None or util.find_spec("triton") is None:
-        return "no: install the extra with  pip install 'schedsim[gpu]'"
+        return "no: torch and triton are not installed"
     import torch
 
     if not torch.cuda.is_available():

@@ -27,6 +27,7 @@ from schedsim.policies import POLICIES
 from schedsim.policies.loading import make_policy
 from schedsim.results import render_table
 from schedsim.traces import Trace, read_trace
+from schedsim.traces.generators.arrivals import PROCESSES
 from schedsim.traces.sample import sample_trace
 
 EXAMPLES = """\
@@ -111,7 +112,10 @@ def run(
     ] = "none",
     arrivals: Annotated[
         str | None,
-        typer.Option(help="Arrival process, e.g. poisson:rate=5.", rich_help_panel=LOAD),
+        typer.Option(
+            help=f"Arrival process, e.g. poisson:rate=5; one of {', '.join(PROCESSES)}.",
+            rich_help_panel=LOAD,
+        ),
     ] = None,
     concurrency: Annotated[
         int | None,

@@ -15,7 +15,8 @@ from schedsim.cli.trace_tables import as_json, info_table, rows_table
 from schedsim.cli.working import working
 from schedsim.errors import ConfigError
 from schedsim.traces import Trace, read_trace, transforms, write_trace
-from schedsim.traces.generators import ArrivalProcess, parse_arrivals
+from schedsim.traces.generators import parse_arrivals
+from schedsim.traces.generators.arrivals import with_process
 from schedsim.traces.readers.reading import FORMATS
 from schedsim.traces.statistics import describe
 
@@ -173,7 +174,7 @@ def convert(
     trace = read(file)
     rng = np.random.default_rng(seed)
     if arrivals is not None:
-        trace = _with_process(trace, parse_arrivals(arrivals), rng)
+        trace = with_process(trace, parse_arrivals(arrivals), rng)
     if merge:
         trace = transforms.merge([trace, *map(read, merge)])
     if overlay:
@@ -191,14 +192,6 @@ def convert(
     with working(f"writing {out.name}"):
         write_trace(trace, out)
     report_written(trace, out)
-
-
-def _with_process(trace: Trace, process: ArrivalProcess, rng: np.random.Generator) -> Trace:
-    """New arrivals, or new starts of its sessions where the trace is in closed loop."""
-    if trace.parent is not None and (trace.parent >= 0).any():
-        starts = process.times(transforms.session_count(trace), rng)
-        return transforms.with_session_starts(trace, starts)
-    return transforms.with_arrivals(trace, process.times(len(trace), rng))
 
 
 def _window(text: str) -> tuple[float, float]:

@@ -5,7 +5,6 @@ from typing import Any
 
 from schedsim.config import make_settings
 from schedsim.costs.base import StepCost
-from schedsim.errors import PolicyError
 from schedsim.experiments.runs import INTERRUPTED, RunOptions, run_policy
 from schedsim.experiments.setup import prepare_trace
 from schedsim.policies.base import Policy
@@ -46,6 +45,6 @@ def simulate(
     )
     if outcome.stopped == INTERRUPTED:
         raise KeyboardInterrupt
-    if outcome.stopped is not None:
-        raise PolicyError(outcome.stopped)
+    if outcome.error is not None:
+        raise outcome.error
     return outcome.result

@@ -40,11 +40,12 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A run's result, notes on how it was set up and, if it stopped in the middle, why."""
+    """A run's result and notes on it; if it stopped in the middle, why, and the error if any."""
 
     result: Result
     notes: tuple[str, ...]
     stopped: str | None = None
+    error: SchedsimError | None = None
 
 
 def run_policy(
@@ -75,8 +76,7 @@ def run_policy(
         progress=progress,
     )
     if options.out is None:
-        stopped, _ = _simulate(prepared)
-        return _outcome(prepared, stopped)
+        return _outcome(prepared, _simulate(prepared))
     directory = RunDirectory.create(options.out, _manifest(trace, settings, prepared, options))
     writers: list[DecisionWriter | TimelineWriter] = []
     try:
@@ -85,17 +85,20 @@ def run_policy(
         if options.timeline:
             writers.append(TimelineWriter(directory))
         prepared.simulation.observe(*writers)
-        stopped, cpu_s = _simulate(prepared)
+        started = time.process_time()
+        error = _simulate(prepared)
+        cpu_s = time.process_time() - started
         for writer in writers:
             writer.close()
     finally:
         for writer in writers:
             writer.abort()  # no effect on one that is closed
-    outcome = _outcome(prepared, stopped)
+    outcome = _outcome(prepared, error)
     outcome.result.write(directory)
     summary = outcome.result.summary
     updates = speed(summary["output_tokens"], summary["requests"]["finished"], cpu_s)
-    directory.finish({**updates, "stopped": stopped}, complete=stopped is None)
+    updates["stopped"] = outcome.stopped
+    directory.finish(updates, complete=outcome.stopped is None)
     return outcome
 
 
@@ -124,38 +127,39 @@ def folder_names(policies: Sequence[str]) -> list[str]:
     return names
 
 
-def _simulate(prepared: PreparedRun) -> tuple[str | None, float]:
-    """Run; why it stopped in the middle, if it did, and the CPU seconds it took.
+def _simulate(prepared: PreparedRun) -> SchedsimError | KeyboardInterrupt | None:
+    """Run; what stopped it in the middle, if anything did.
 
     Raises:
         KeyboardInterrupt: a second Ctrl-C broke the run off where its books do not add up.
     """
     simulation = prepared.simulation
-    started = time.process_time()
-    stopped = None
     try:
         with first_interrupt(simulation.stop):
-            if not simulation.run():
-                stopped = INTERRUPTED
-    except KeyboardInterrupt:
+            return None if simulation.run() else KeyboardInterrupt()
+    except KeyboardInterrupt as interrupt:
         if not simulation.books_hold():
             raise
-        stopped = INTERRUPTED
+        return interrupt
     except SchedsimError as error:  # a policy's, or a disk that is full under an observer
-        stopped = str(error)
-    return stopped, time.process_time() - started
+        return error
 
 
-def _outcome(prepared: PreparedRun, stopped: str | None) -> Outcome:
+def _outcome(prepared: PreparedRun, error: SchedsimError | KeyboardInterrupt | None) -> Outcome:
+    stopped = None
+    if error is not None:
+        stopped = str(error) if isinstance(error, SchedsimError) else INTERRUPTED
     record = prepared.simulation.record(stopped)
     notes = list(prepared.notes)
     rejected = [r for r in record.released_requests() if r.status is Status.REJECTED]
     if rejected:
         notes.append(
             f"{len(rejected)} of {len(record.trace)} requests rejected; the first, request "
-            f"{rejected[0].id}: {rejected[0].reason}"
+            f"{rejected[0].id}: {rejected[0].reason}; see --max-model-len, --blocks and "
+            "--max-output, or cut the trace with  schedsim trace convert --max-context"
         )
-    return Outcome(build_result(record), tuple(notes), stopped)
+    told = error if isinstance(error, SchedsimError) else None
+    return Outcome(build_result(record), tuple(notes), stopped, told)
 
 
 def _manifest(
@@ -169,4 +173,4 @@ def _manifest(
         decision_lag=0,
         estimator=prepared.cost.describe(),
     )
-    return {**manifest, "notes": list(prepared.notes)}
+    return {**manifest, "step_time": prepared.cost.describe(), "notes": list(prepared.notes)}

@@ -11,22 +11,16 @@ from schedsim.costs.base import StepCost
 from schedsim.errors import ConfigError
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache
-from schedsim.output_limit import limit_outputs
+from schedsim.output_limit import default_form, limit_outputs
 from schedsim.policies import Policy
 from schedsim.policies.loading import make_policy
 from schedsim.predictors import make_predictor
 from schedsim.results import SLO
 from schedsim.scheduler import Scheduler
 from schedsim.simulator import Simulation
-from schedsim.traces.generators.arrivals import parse_arrivals
+from schedsim.traces.generators.arrivals import parse_arrivals, with_process
 from schedsim.traces.trace import Trace
-from schedsim.traces.transforms import (
-    limit,
-    scale_time,
-    session_count,
-    with_arrivals,
-    with_session_starts,
-)
+from schedsim.traces.transforms import limit, scale_time
 
 
 def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
@@ -49,12 +43,8 @@ def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
     if settings.limit is not None:
         trace = limit(trace, settings.limit)
     if settings.arrivals is not None:
-        process = parse_arrivals(settings.arrivals)
-        rng, _ = random_streams(settings.seed)
-        if trace.session is not None and trace.parent is not None:
-            trace = with_session_starts(trace, process.times(session_count(trace), rng))
-        else:
-            trace = with_arrivals(trace, process.times(len(trace), rng))
+        rng = np.random.default_rng(settings.seed)
+        trace = with_process(trace, parse_arrivals(settings.arrivals), rng)
     elif not trace.has_arrivals and settings.concurrency is None:
         what = "sessions without start times" if trace.session is not None else "lengths alone"
         raise ConfigError(
@@ -64,12 +54,6 @@ def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
     if settings.rate_scale != 1.0:
         trace = scale_time(trace, settings.rate_scale)
     return trace
-
-
-def random_streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
-    """Independent generators for arrivals and for the predictor."""
-    arrivals, predictor = np.random.SeedSequence(seed).spawn(2)
-    return np.random.default_rng(arrivals), np.random.default_rng(predictor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +130,12 @@ def prepare_run(
     """
     model = load_model(settings.model)
     sizes = choose_sizes(settings, model)
+    step_time = settings.step_time if cost is None else "a step-time model of the caller's"
     if cost is None:
         gpu = load_gpu(settings.gpu)
         cost = make_step_cost(settings.step_time, model, gpu, settings.tensor_parallel)
-    _, predictor_rng = random_streams(settings.seed)
+    # A stream of its own: the arrivals' is that of the seed itself, as in `trace convert`.
+    predictor_rng = np.random.default_rng(np.random.SeedSequence(settings.seed).spawn(1)[0])
     scheduler = Scheduler(
         policy if policy is not None else make_policy(settings.policy),
         make_kv_cache(settings.memory, sizes.blocks, settings.block_size),
@@ -159,12 +145,18 @@ def prepare_run(
         predictor=make_predictor(settings.predictor, predictor_rng),
         estimator=cost.seconds,
     )
-    outputs = limit_outputs(trace, settings.max_output, sizes.max_model_len)
+    max_output = settings.max_output or default_form(trace)
+    outputs = limit_outputs(trace, max_output, sizes.max_model_len)
     load = Load(trace, outputs, concurrency=settings.concurrency)
     notes = list(sizes.notes)
     num_cut = int(np.count_nonzero(outputs.tokens < trace.output_tokens))
     if num_cut:
         notes.append(f"{num_cut} outputs end at their output limit, before their true length")
+    if trace.blocks is not None:
+        notes.append(
+            f"the prompts share prefixes, but {settings.memory!r} memory has no prefix cache: "
+            "nothing is reused"
+        )
     slo = None
     if settings.slo_ttft is not None or settings.slo_tpot is not None:
         slo = SLO(settings.slo_ttft, settings.slo_tpot)
@@ -178,5 +170,7 @@ def prepare_run(
         "max_num_seqs": settings.max_seqs,
         "max_num_batched_tokens": scheduler.token_budget,
         "max_model_len": sizes.max_model_len,
+        "max_output": max_output,
+        "step_time": step_time,
     }
     return PreparedRun(simulation, cost, resolved, tuple(notes))

@@ -38,6 +38,12 @@ class Policy:
     """
 
     name: ClassVar[str] = "policy"
+    """What it is called in messages and results; a class without one goes by its class name."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
 
     running_order: Literal["admission", "arrival"] = "admission"
     """How the running list is ordered: what runs first, and who is last when a block is missing."""

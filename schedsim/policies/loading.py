@@ -41,8 +41,6 @@ def make_policy(text: str) -> Policy:
         raise
     except (Exception, SystemExit) as error:  # a constructor is foreign code
         raise PolicyError(_raised(f"policy {spec.name!r}: its constructor", error)) from error
-    if "name" not in vars(policy_class):
-        policy_class.name = spec.name.rpartition(":")[2]
     return policy
 
 

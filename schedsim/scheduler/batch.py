@@ -17,8 +17,9 @@ class BatchShape:
     `prefill_tokens`, `context` to `prefill_context` and `chunk · (context + chunk / 2)` to
     `prefill_attention`. A decode with n known tokens (n - 1 in the cache, the newest fed in) adds
     1 to `decode_requests` and n to `decode_context`. `padding_requests` and `padding_context`
-    count finished members of a static batch that still take part in it: they cost what a decode
-    costs and are not in the decode figures. `sampled` is the number of tokens the iteration emits.
+    count finished members of a static batch that still take part in it, with all their tokens:
+    they cost what a decode costs and are not in the decode figures. `sampled` is the number of
+    tokens that the iteration emits.
     """
 
     prefill_requests: int = 0

@@ -247,6 +247,7 @@ class Scheduler:
             assert request.status is Status.RUNNING, f"request {request.id} is {request.status}"
             target = self._targets[request.id]
             assert request.num_generated_tokens < target, f"request {request.id} outlives its end"
+        self.queue.check()
         for request in self.queue.ordered():
             assert not self.kv_cache.block_table(request), f"request {request.id} waits with blocks"
         due = [request.id for requests in self._finishing.values() for request in requests]

@@ -248,7 +248,7 @@ class Step(StepView):
             self._seal_chunks(batch)
         if scheduler.padding:
             batch.padding_requests = len(scheduler.padding)
-            batch.padding_context = sum(r._computed for r in scheduler.padding)
+            batch.padding_context = sum(r.num_known_tokens for r in scheduler.padding)
         if not batch.is_empty or self.preempted:
             self.iteration += 1
         return batch

@@ -16,7 +16,7 @@ class StepView:
 
     `iteration` is the number of the one being planned, `token_budget` the configured budget of an
     iteration and `tokens_left` what this one has left; `preempted` are the requests preempted in it
-    so far. True output lengths are not reachable.
+    so far. True output lengths are not among its reads.
     """
 
     __slots__ = (

@@ -100,6 +100,15 @@ class WaitingQueue:
 
         return [entry[2] for entry in sorted(self._entries.values(), key=rank)]
 
+    def check(self) -> None:
+        """Assert the invariants; O(n)."""
+        stored = [entry for heap in self._heaps.values() for entry in heap]
+        live = [entry for entry in stored if self._entries.get(entry[1]) is entry]
+        assert len(stored) - len(live) == self._num_stale, "stale entries are miscounted"
+        assert set(self._aside) <= set(self._entries), "someone set aside is not in line"
+        numbers = sorted([entry[1] for entry in live] + list(self._aside))
+        assert numbers == sorted(self._entries), "someone in line cannot be reached, or twice"
+
     def _top(self, group: Hashable) -> tuple[Any, int, Request] | None:
         heap = self._heaps.get(group)
         entries = self._entries

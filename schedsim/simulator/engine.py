@@ -1,12 +1,13 @@
 """`Engine`: one replica as a SimPy process: arrivals in, decision, iteration, completion."""
 
+import math
 from collections.abc import Callable, Generator
 from typing import Protocol
 
 import simpy
 
 from schedsim.costs.base import StepCost
-from schedsim.errors import PolicyError
+from schedsim.errors import ConfigError, PolicyError
 from schedsim.load import Load
 from schedsim.request import Request
 from schedsim.results import StepLog
@@ -100,10 +101,22 @@ class Engine:
             running, waiting = scheduler.num_running, len(scheduler.queue)
             if self.observers:
                 self._observe(batch, now)
-            end = now if batch.is_empty else now + seconds(batch)
+            end = now
+            if not batch.is_empty:
+                duration = seconds(batch)
+                if not 0.0 <= duration < math.inf:
+                    raise self._bad_duration(duration, batch)
+                end += duration
             yield env.timeout(end - now)
             self._complete(batch, now, end, running, waiting)
             self.now = now = end
+
+    def _bad_duration(self, duration: float, batch: Batch) -> ConfigError:
+        return ConfigError(
+            f"the step-time model {self._cost.describe().get('name')!r} gives {duration} s for "
+            f"iteration {batch.iteration} ({batch.prefill_tokens} prefill tokens, "
+            f"{batch.decode_requests} decodes); it must be finite and not negative"
+        )
 
     def _complete(self, batch: Batch, start: float, end: float, running: int, waiting: int) -> None:
         scheduler = self._scheduler

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import simpy
 
 from schedsim.costs.base import StepCost
+from schedsim.errors import SchedsimError
 from schedsim.load import Load
 from schedsim.results import SLO, RunRecord, StepLog
 from schedsim.scheduler import Scheduler
@@ -59,11 +60,15 @@ class Simulation:
         """
         env = simpy.Environment()
         env.process(self._engine.process(env))
-        while env.peek() < math.inf:
-            if self._stop_asked:
-                return False
-            env.step()
-        return True
+        try:
+            while env.peek() < math.inf:
+                if self._stop_asked:
+                    return False
+                env.step()
+            return True
+        except SchedsimError as error:
+            failure = error.__cause__ or error  # SimPy raises a copy that has ours as its cause
+        raise failure
 
     def books_hold(self) -> bool:
         """Whether all invariants hold, so that `record` can be trusted; after an exception."""

@@ -102,12 +102,10 @@ class Watch:
             assert batch.prefill_tokens <= max(0, self.policy.chunk_size - batch.decode_requests)
         if isinstance(self.policy, VLLMv0):
             assert not (batch.prefills and batch.runs_decodes)
-        known = sum(
-            entry.request.num_known_tokens
-            for entry in entries
-            if entry.context and entry.tokens == 1
-        )
-        assert known >= batch.decode_context
+        chunks = {chunk.request.id for chunk in batch.prefills}
+        decodes = [entry.request for entry in entries if entry.request.id not in chunks]
+        assert batch.decode_requests == len(decodes)
+        assert batch.decode_context == sum(request.num_known_tokens for request in decodes)
 
     def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
         for request in completion.sampled():

@@ -267,7 +267,7 @@ def test_without_a_victim_the_needy_request_waits() -> None:
 
 
 def test_a_deadlock_names_the_policy_and_what_runs() -> None:
-    with pytest.raises(PolicyError, match=r"deadlock: policy 'policy' .* 2 requests run"):
+    with pytest.raises(PolicyError, match=r"deadlock: policy 'Patient' .* 2 requests run"):
         simulate(Patient(), Jobs([4] * 2, [3] * 2), blocks=2)
 
 

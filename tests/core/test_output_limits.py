@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedsim.errors import ConfigError
-from schedsim.output_limit import limit_outputs
+from schedsim.output_limit import default_form, limit_outputs
 from schedsim.traces.trace import Trace, TraceSource
 
 
@@ -38,10 +38,9 @@ PROMPTS, OUTPUTS, COLUMN = [10, 50, 99], [5, 60, 1], [8, 30, 4]
         ("factor:1", [5, 50, 1], [5, 60, 1]),
         ("factor:1.5", [8, 50, 1], [5, 60, 1]),
         ("factor:0.5", [3, 30, 1], [3, 30, 1]),
-        (None, [8, 30, 1], [5, 30, 1]),
     ],
 )
-def test_every_form_by_hand(text: str | None, limits: list[int], tokens: list[int]) -> None:
+def test_every_form_by_hand(text: str, limits: list[int], tokens: list[int]) -> None:
     outputs = limit_outputs(trace(PROMPTS, OUTPUTS, COLUMN), text, 100)
     assert outputs.limits.tolist() == limits
     assert outputs.tokens.tolist() == tokens
@@ -49,7 +48,9 @@ def test_every_form_by_hand(text: str | None, limits: list[int], tokens: list[in
 
 
 def test_without_a_column_the_limit_is_the_context() -> None:
-    assert limit_outputs(trace([10], [5]), None, 100).limits.tolist() == [90]
+    assert limit_outputs(trace([10], [5]), default_form(trace([10], [5])), 100).limits.tolist() == [
+        90
+    ]
 
 
 @given(

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from schedsim.errors import ConfigError
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
 from schedsim.traces.generators.normal import normal_cdf, normal_quantile
+from schedsim.traces.trace import Trace
+from schedsim.traces.transforms import session_count, with_arrivals, with_session_starts
 
 Floats = npt.NDArray[np.float64]
 
@@ -238,6 +240,13 @@ def parse_arrivals(text: str) -> ArrivalProcess:
     if spec.name not in PROCESSES:
         raise unknown_name("arrival process", spec.name, PROCESSES)
     return build_from_spec("arrival process", PROCESSES[spec.name], spec)
+
+
+def with_process(trace: Trace, process: ArrivalProcess, rng: np.random.Generator) -> Trace:
+    """`trace` with arrivals from `process`, or with new session starts where it is closed loop."""
+    if trace.parent is not None and (trace.parent >= 0).any():
+        return with_session_starts(trace, process.times(session_count(trace), rng))
+    return with_arrivals(trace, process.times(len(trace), rng))
 
 
 def weibull_shape(cv: float) -> float:
