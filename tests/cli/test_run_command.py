@@ -97,10 +97,10 @@ def test_the_timeline_is_a_chrome_trace(tmp_path: Path) -> None:
 
 
 def test_check_stands_alone_or_with_a_number() -> None:
-    plain = ran("--limit", 20, "--json", "-q").stdout
-    assert ran("--limit", 20, "--json", "-q", "--check").stdout == plain
-    assert ran("--limit", 20, "--json", "-q", "--check=7").stdout == plain
-    assert ran("--check", 7, "--limit", 20, "--json", "-q").stdout == plain
+    plain = ran("--limit", 8, "--json", "-q").stdout
+    assert ran("--limit", 8, "--json", "-q", "--check").stdout == plain
+    assert ran("--limit", 8, "--json", "-q", "--check=7").stdout == plain
+    assert ran("--check", 7, "--limit", 8, "--json", "-q").stdout == plain
 
 
 def test_version_is_that_of_the_package() -> None:
@@ -144,7 +144,7 @@ def test_twice_the_rate_halves_the_arrivals(tmp_path: Path) -> None:
 
 
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
-    arguments = "run --policy vllm --policy static --limit 60 --arrivals gamma:rate=6,cv=2"
+    arguments = "run --policy vllm --policy static --limit 25 --arrivals gamma:rate=6,cv=2"
     rest = "--predictor lognormal,sigma=1 --slo ttft=0.5 --decisions --timeline -q --out out"
     folders = []
     for name in ("first", "second"):
