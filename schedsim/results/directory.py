@@ -75,20 +75,6 @@ class RunDirectory:
                 table, temporary, compression="zstd", row_group_size=1 << 20
             )
 
-    def write_gz(self, name: str, text: str) -> None:
-        """Write text as gzip without name and time, so that equal text gives equal bytes.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        stream = self.open_gz(name)
-        try:
-            stream.write(text)
-        except BaseException:
-            stream.abort()
-            raise
-        stream.close()
-
     def open_gz(self, name: str) -> "GzipStream":
         """A gzip file to write piece by piece; it gets its name when it is closed.
 
@@ -134,19 +120,23 @@ def check_unused(path: Path) -> None:
 class GzipStream:
     """A gzip text file under a temporary name. `close` keeps it, `abort` drops it.
 
-    Every method raises OutputError if the file cannot be written, and then it is gone.
+    Every method raises OutputError if the file cannot be written, and then it is aborted; from
+    there on no method has an effect.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._temporary = _temporary(path)
+        self._aborted = False
         # wbits 31: a gzip header with neither name nor time, so equal text gives equal bytes
         self._compressor = zlib.compressobj(6, zlib.DEFLATED, 31)
         with _reported(path):
             self._raw: IO[bytes] = open(self._temporary, "wb")  # noqa: SIM115
 
     def write(self, text: str) -> None:
-        """Append text."""
+        """Append text; no effect on an aborted file."""
+        if self._aborted:
+            return
         with self._kept_whole():
             self._raw.write(self._compressor.compress(text.encode()))
 
@@ -161,6 +151,7 @@ class GzipStream:
 
     def abort(self) -> None:
         """Remove what was written; no effect on a file that is closed."""
+        self._aborted = True
         with suppress(OSError):  # a full disk: what is left in the buffer is dropped on purpose
             self._raw.close()
         _remove(self._temporary)

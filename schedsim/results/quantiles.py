@@ -33,15 +33,6 @@ def describe(values: Floats, weights: Ints | None = None) -> dict[str, float | i
     return statistics
 
 
-def weighted_quantile(values: Floats, weights: Ints, q: float) -> float:
-    """`numpy.quantile(numpy.repeat(values, weights), q)`, to the bit, without the repetition.
-
-    The weights sum to at least 1.
-    """
-    order = np.argsort(values, kind="stable")
-    return _sorted_quantile(values[order], np.cumsum(weights[order]), q)
-
-
 def _sorted_quantile(values: Floats, ends: Ints, q: float) -> float:
     """The q-quantile of sorted `values`; value i stands at the places `ends[i - 1] .. ends[i]`."""
     last = int(ends[-1]) - 1

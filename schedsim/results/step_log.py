@@ -12,12 +12,12 @@ class StepLog:
     """The iterations of a run in the order in which they ran.
 
     A row says, for one iteration: when its batch was decided, began and ended (s);
-    `last_arrival_seen`, the id of the latest request accepted before the decision (-1: none);
-    `prefill_tokens` and `decode_requests` of the batch; `context_tokens`, the tokens that its
-    decoding requests have in the cache at the start; `running`, the seats taken while it runs,
-    padding members of a static batch included; `waiting`, the requests left in line;
-    `free_blocks`, the blocks nobody holds at its end, before its finished requests give theirs
-    back; `stored_tokens`, the KV slots that hold tokens while it runs; `preempted`, how many
+    `last_arrival_seen`, the id of the latest request released before the decision, refused ones
+    included (-1: none); `prefill_tokens` and `decode_requests` of the batch; `context_tokens`, the
+    tokens that its decoding requests have in the cache at the start; `running`, the seats taken
+    while it runs, padding members of a static batch included; `waiting`, the requests left in
+    line; `free_blocks`, the blocks nobody holds at its end, before its finished requests give
+    theirs back; `stored_tokens`, the KV slots that hold tokens while it runs; `preempted`, how many
     requests its decision preempted.
     """
 

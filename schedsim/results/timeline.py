@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from schedsim.request import Request
+from schedsim.request import Request, Status
 from schedsim.results.directory import RunDirectory
 from schedsim.scheduler.batch import Batch, Completion
 from schedsim.scheduler.scheduler import Scheduler
@@ -25,7 +25,9 @@ class TimelineWriter:
     """Streams timeline.json.gz: a track for the engine's iterations, one a request, counters.
 
     On a request's track the slices `queued`, `prefill`, `decode` and `preempted` follow each other
-    without overlap; counters show free blocks, running and waiting requests at each decision.
+    without overlap; one rejected while it waits ends its last slice at the decision or the end of
+    an iteration that shows it. Counters show free blocks, running and waiting requests at each
+    decision.
     """
 
     def __init__(self, directory: RunDirectory) -> None:
@@ -56,6 +58,7 @@ class TimelineWriter:
             self._turn(request, "preempted", now)
         for request in batch.admitted:
             self._turn(request, "prefill", now)
+        self._end_rejected(scheduler, now)
         self._completing = [
             chunk.request
             for chunk in batch.prefills
@@ -80,18 +83,28 @@ class TimelineWriter:
             self._turn(request, "decode", now)
         for request in completion.finished:
             self._turn(request, None, now)
+        self._end_rejected(scheduler, now)
         self._now = now
 
     def close(self) -> None:
         """Complete the file; what a request is still doing ends with the last iteration."""
         for state in list(self._open.values()):
-            self._turn(state.request, None, self._now, {"status": str(state.request.status)})
+            self._turn(state.request, None, self._now, _status(state.request))
         self._stream.write("\n]}\n")
         self._stream.close()
 
     def abort(self) -> None:
         """Drop the file."""
         self._stream.abort()
+
+    def _end_rejected(self, scheduler: Scheduler, now: int) -> None:
+        """End what requests do that were rejected since the last look; O(1) if none was."""
+        unfinished = scheduler.num_running - len(scheduler.padding)
+        if len(self._open) == len(scheduler.queue) + unfinished:
+            return
+        for state in list(self._open.values()):
+            if state.request.status is Status.REJECTED:
+                self._turn(state.request, None, now, _status(state.request))
 
     def _turn(
         self, request: Request, phase: str | None, now: int, figures: dict[str, Any] | None = None
@@ -133,6 +146,10 @@ class TimelineWriter:
 def _metadata(kind: str, process: int, track: int, label: str) -> str:
     event = {"ph": "M", "pid": process, "tid": track, "name": kind, "args": {"name": label}}
     return json.dumps(event, separators=(",", ":"))
+
+
+def _status(request: Request) -> dict[str, Any]:
+    return {"status": str(request.status)}
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -70,7 +70,7 @@ def test_a_full_disk_names_the_file_and_leaves_no_half_of_it(tmp_path: Path) -> 
         with pytest.raises(OutputError, match=r"summary\.json: File too large; free some space"):
             directory.write_json("summary.json", {"text": text})
         with pytest.raises(OutputError, match=r"timeline\.json\.gz"):
-            directory.write_gz("timeline.json.gz", text)
+            directory.open_gz("timeline.json.gz").write(text)
         with pytest.raises(OutputError, match=r"manifest\.json"):
             directory.finish({"text": text}, complete=True)
     assert names(tmp_path / "run") == ["manifest.json"]
@@ -121,7 +121,9 @@ def test_equal_runs_write_equal_bytes(tmp_path: Path) -> None:
         result = build_result(serve(trace, VLLM(), lambda _: 0.1, slo=SLO(1.0, 0.2)).record)
         directory = RunDirectory.create(tmp_path / name, {})
         result.write(directory)
-        directory.write_gz("text.gz", "text")
+        stream = directory.open_gz("text.gz")
+        stream.write("text")
+        stream.close()
     for file in ("requests.parquet", "steps.parquet", "summary.json", "text.gz"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 

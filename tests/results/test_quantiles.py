@@ -4,21 +4,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedsim.results.quantiles import QUANTILES, describe, weighted_quantile
+from schedsim.results.quantiles import QUANTILES, describe
 
 samples = st.lists(
     st.tuples(st.floats(0, 1e6, allow_subnormal=False), st.integers(0, 60)), min_size=1, max_size=40
 )
-
-
-@given(samples, st.floats(0, 1))
-def test_a_weighted_quantile_is_numpys_on_the_expanded_list(
-    pairs: list[tuple[float, int]], q: float
-) -> None:
-    values = np.array([value for value, _ in pairs])
-    weights = np.array([weight for _, weight in pairs])
-    weights[0] += 1
-    assert weighted_quantile(values, weights, q) == np.quantile(np.repeat(values, weights), q)
 
 
 @given(samples)

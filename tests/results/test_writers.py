@@ -16,7 +16,7 @@ from schedsim.memory import PagedKVCache
 from schedsim.request import Request
 from schedsim.results import DecisionWriter, RunDirectory, StepLog, TimelineWriter, build_result
 from schedsim.results.table import render_table
-from schedsim.scheduler import Scheduler
+from schedsim.scheduler import Scheduler, Step
 from tests.results.runs import VLLM, Run, make_trace, runs, serve
 
 
@@ -130,6 +130,42 @@ def test_the_counters_show_blocks_and_both_queues(tmp_path: Path) -> None:
     assert counters["free blocks"] == [18, 17, 17, 18, 17, 17]
     assert counters["running"] == [1] * 6
     assert counters["waiting"] == [1, 1, 1, 0, 0, 0]
+
+
+class Rejects(VLLM):
+    """Rejects request 1 as iteration 3 is planned, request 2 as iteration 4 ended."""
+
+    def schedule(self, step: Step) -> None:
+        self._reject(step, step.iteration == 3, 1)
+        super().schedule(step)
+
+    def on_tokens(self, request: Request, count: int, step: Step) -> None:
+        self._reject(step, step.iteration == 5, 2)  # the next to be planned
+
+    def _reject(self, step: Step, is_time: bool, wanted: int) -> None:
+        for request in list(step.waiting) if is_time else ():
+            if request.id == wanted:
+                step.reject(request, "told to")
+
+
+def test_a_request_rejected_in_line_has_a_slice_up_to_then(tmp_path: Path) -> None:
+    writer = TimelineWriter(RunDirectory.create(tmp_path, {}))
+    trace = make_trace([0.0] * 4, [8] * 4, [12, 3, 3, 3])
+    run = serve(trace, Rejects(), lambda _: 0.5, observers=(writer,), seats=1)
+    writer.close()
+    events = timeline(tmp_path)
+    check_timeline(events, run)
+    queued = {
+        event["tid"]: (event["ts"], event["dur"], event.get("args"))
+        for event in events
+        if event.get("name") == "queued"
+    }
+    assert [request.status for request in run.record.released_requests()] == [
+        "finished", "rejected", "rejected", "finished",
+    ]  # fmt: skip
+    assert queued[1] == (0, 1.5e6, {"status": "rejected"})
+    assert queued[2] == (0, 2.5e6, {"status": "rejected"})
+    assert queued[3][2] is None
 
 
 def test_the_step_log_keeps_what_is_appended() -> None:
