@@ -88,13 +88,14 @@ def run_policy(
         started = time.process_time()
         error = _simulate(prepared)
         cpu_s = time.process_time() - started
+        outcome = _outcome(prepared, error)
+        # The tables first: a disk that is full when the streams are closed costs only these.
+        outcome.result.write(directory)
         for writer in writers:
             writer.close()
     finally:
         for writer in writers:
             writer.abort()  # no effect on one that is closed
-    outcome = _outcome(prepared, error)
-    outcome.result.write(directory)
     summary = outcome.result.summary
     updates = speed(summary["output_tokens"], summary["requests"]["finished"], cpu_s)
     updates["stopped"] = outcome.stopped

@@ -62,7 +62,9 @@ def test_azure_2024_has_a_zone_and_a_time_without_fraction(tmp_path: Path) -> No
 
 
 def test_azure_2025_has_its_columns_by_name(tmp_path: Path) -> None:
-    assert read(tmp_path, samples.AZURE_2025).prompt_tokens.tolist() == [1200, 90]
+    trace = read(tmp_path, samples.AZURE_2025)
+    assert trace.prompt_tokens.tolist() == [1200, 90]
+    assert trace.source.notes == ("fields not read: NumImages",)
 
 
 def test_burstgpt_failures_are_dropped_and_counted_or_kept_and_noted(tmp_path: Path) -> None:

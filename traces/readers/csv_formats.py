@@ -103,7 +103,7 @@ def read_csv(file: SourceFile, header: list[str], layout: CsvFormat) -> Rows:
     if layout.session in table.columns and layout.session is not None:
         session, _ = encode_names([name.strip() for name in table.columns[layout.session]])
         rows.columns["session"] = session
-    if layout.name == "custom" and len(wanted) < len(header):
+    if layout.name in ("azure", "custom") and len(wanted) < len(header):
         ignored = ", ".join(name for name in header if name not in wanted)
         rows.notes.append(f"fields not read: {ignored}")
     return rows
