@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import schedsim
+from schedsim.cli.app import app
 from schedsim.costs import LinearCost
 from schedsim.scheduler import BatchShape, Step
 from schedsim.traces.trace import PromptBlocks, Trace, TraceSource
@@ -71,3 +73,36 @@ def test_a_policys_own_traceback_is_kept() -> None:
     cause = caught.value.__cause__
     assert isinstance(cause, ZeroDivisionError)
     assert traceback.extract_tb(cause.__traceback__)[-1].name == "schedule"
+
+
+class RaisesWhenWatched(schedsim.Policy):
+    """Its `group_key` fails outside of planning, where only an observer asks."""
+
+    planning = False
+
+    def schedule(self, step: Step) -> None:
+        self.planning = True
+        super().schedule(step)
+        self.planning = False
+
+    def group(self, request: schedsim.Request) -> int:
+        return request.id
+
+    def group_key(self, group: int) -> int:
+        if not self.planning:
+            raise KeyError(group)
+        return group
+
+
+def test_a_policy_that_fails_under_an_observer_is_told_in_one_message(tmp_path: Path) -> None:
+    module = "from tests.test_api import RaisesWhenWatched\n"
+    (tmp_path / "watched.py").write_text(module)
+    trace = schedsim.generate("azure-conv", requests=20, rate=50.0, seed=1)
+    schedsim.write_trace(trace, tmp_path / "t.parquet")
+    arguments = ["run", str(tmp_path / "t.parquet"), "--decisions", "--max-seqs", "1"]
+    arguments += ["--policy", f"{tmp_path / 'watched.py'}:RaisesWhenWatched"]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2, done.output
+    assert "'RaisesWhenWatched' raised KeyError" in done.stderr
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["complete"] is False

@@ -112,8 +112,15 @@ class Scheduler:
 
     @property
     def waiting(self) -> list[Request]:
-        """Waiting requests in queue order; O(n log n)."""
-        return self.queue.ordered()
+        """Waiting requests in queue order; O(n log n).
+
+        Raises:
+            PolicyError: the policy's `group` or `group_key` raised.
+        """
+        try:
+            return self.queue.ordered()
+        except Exception as error:  # as in `add`
+            self._blame_policy(error, "when the waiting line was listed")
 
     # ---- what a backend calls
 
