@@ -4,7 +4,6 @@ import difflib
 import importlib
 import importlib.util
 import sys
-import traceback
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ from typing import Any
 from schedsim.errors import ConfigError, PolicyError
 from schedsim.policies import POLICIES
 from schedsim.policies.base import Policy
+from schedsim.policies.blame import failure
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
 
 ENTRY_POINT_GROUP = "schedsim.policies"
@@ -40,7 +40,7 @@ def make_policy(text: str) -> Policy:
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:  # a constructor is foreign code
-        raise PolicyError(_raised(f"policy {spec.name!r}: its constructor", error)) from error
+        raise PolicyError(failure(f"policy {spec.name!r}: its constructor", error)) from error
     return policy
 
 
@@ -57,7 +57,7 @@ def find_policy(name: str) -> type[Policy]:
         try:
             found = installed[name].load()
         except (Exception, SystemExit) as error:  # as above
-            raise PolicyError(_raised(f"the installed policy {name!r}", error)) from error
+            raise PolicyError(failure(f"the installed policy {name!r}", error)) from error
         return _as_policy(found, name, None)
     if name.endswith(".py"):
         raise ConfigError(f"policy {name!r} names a file; name the class in it too: {name}:Class")
@@ -83,7 +83,7 @@ def _load_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # as above
         del sys.modules[name]
-        raise PolicyError(_raised(f"policy file {str(path)!r}", error)) from error
+        raise PolicyError(failure(f"policy file {str(path)!r}", error)) from error
     return module
 
 
@@ -100,9 +100,9 @@ def _import(name: str) -> ModuleType:
                 f"policy module {name!r} is not installed; a file is named with its suffix, "
                 "as in my_policy.py:MyPolicy"
             ) from None
-        raise PolicyError(_raised(f"policy module {name!r}", error)) from error
+        raise PolicyError(failure(f"policy module {name!r}", error)) from error
     except (Exception, SystemExit) as error:  # as above
-        raise PolicyError(_raised(f"policy module {name!r}", error)) from error
+        raise PolicyError(failure(f"policy module {name!r}", error)) from error
 
 
 def _as_policy(found: Any, name: str, module: ModuleType | None) -> type[Policy]:
@@ -122,12 +122,3 @@ def _as_policy(found: Any, name: str, module: ModuleType | None) -> type[Policy]
         f"{place!r} has no policy class {class_name!r}.{hint} "
         f"Its subclasses of schedsim.Policy: {', '.join(there) or 'none'}."
     )
-
-
-def _raised(what: str, error: BaseException) -> str:
-    """One line that says where foreign code raised what."""
-    if isinstance(error, SyntaxError):
-        return f"{what} has a syntax error: {error}"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    problem = f"{type(error).__name__}: {error}".rstrip(": ")
-    return f"{what} raised {problem} ({frame.filename}, line {frame.lineno})"

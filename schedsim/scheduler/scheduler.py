@@ -1,17 +1,15 @@
 """`Scheduler`: the books of one engine. It asks the policy, emits batches, takes completions."""
 
 import math
-import traceback
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from heapq import merge
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from schedsim.errors import PolicyError, SchedsimError
 from schedsim.memory.base import KVCache
 from schedsim.policies.base import Policy, Release, overrides
+from schedsim.policies.blame import blame_policy
 from schedsim.request import Request, Status
 from schedsim.scheduler.batch import Batch, BatchShape, Completion
 from schedsim.scheduler.decode_set import DecodeSet
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from schedsim.predictors import Predictor
 
 _by_order = attrgetter("order")
-_PACKAGE = Path(__file__).parent.parent
-_CORE = (_PACKAGE / "scheduler", _PACKAGE / "memory", _PACKAGE / "policies" / "base.py")
 
 
 class Scheduler:
@@ -405,20 +401,4 @@ class Scheduler:
             self._blame_policy(error, "in `default_token_budget`")
 
     def _blame_policy(self, error: Exception, when: str) -> NoReturn:
-        frames = traceback.extract_tb(error.__traceback__)
-        if isinstance(error, AssertionError) and _is_core(frames[-1]):
-            raise error
-        place = next((frame for frame in reversed(frames) if not _is_core(frame)), None)
-        where = "" if place is None else f" ({place.filename}, line {place.lineno})"
-        if isinstance(error, PolicyError):
-            raise PolicyError(f"{error}{where}") from error
-        if isinstance(error, SchedsimError):
-            raise error
-        problem = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise PolicyError(f"policy {self.policy.name!r} raised {problem} {when}{where}") from error
-
-
-def _is_core(frame: traceback.FrameSummary) -> bool:
-    """Whether a frame is ours and not the policy's."""
-    path = Path(frame.filename)
-    return path in _CORE or path.parent in _CORE
+        blame_policy(self.policy.name, error, when)
