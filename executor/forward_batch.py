@@ -30,11 +30,13 @@ class ForwardBatch:
     """T new tokens of several sequences, one sequence after the other; all tensors are int64.
 
     `token_ids`, `positions`, `slot_mapping` are [T]: the token, its place in its sequence and its
-    place in the cache. `sampled_rows` [S] are the rows whose logits are wanted, ascending.
+    place in the cache; `context_lengths` [T] counts the tokens of its sequence, this batch's
+    included. `sampled_rows` [S] are the rows whose logits are wanted, ascending.
     """
 
     token_ids: Tensor
     positions: Tensor
+    context_lengths: Tensor
     slot_mapping: Tensor
     sampled_rows: Tensor
     attention: AttentionMetadata
@@ -75,6 +77,7 @@ def build_batch(
     return ForwardBatch(
         token_ids=tensor(token_ids),
         positions=tensor(positions),
+        context_lengths=tensor(ends[owners]),
         slot_mapping=tensor(slots),
         sampled_rows=tensor(np.cumsum(query_lengths)[samples] - 1),
         attention=metadata,

@@ -32,7 +32,7 @@ class Decoder:
         """
         with torch.inference_mode():
             hidden = self.weights.embedding[batch.token_ids]
-            rotation = self._rotation(batch)
+            rotation = self._rope.cos_sin(batch.positions, batch.context_lengths, self.dtype)
             for index, layer in enumerate(self.weights.layers):
                 hidden = hidden + self._attend(index, layer, hidden, rotation, batch, store)
                 hidden = hidden + self._mlp(layer, hidden)
@@ -71,10 +71,3 @@ class Decoder:
         precise = x.to(torch.promote_types(x.dtype, torch.float32))
         mean_square = precise.pow(2).mean(-1, keepdim=True)
         return weight * (precise * torch.rsqrt(mean_square + self.config.norm_epsilon)).to(x.dtype)
-
-    def _rotation(self, batch: ForwardBatch) -> tuple[Tensor, Tensor]:
-        metadata = batch.attention
-        contexts = torch.tensor(metadata.context_lengths, device=self.device)
-        repeats = torch.tensor(metadata.query_lengths, device=self.device)
-        per_token = contexts.repeat_interleave(repeats, output_size=len(batch.positions))
-        return self._rope.cos_sin(batch.positions, per_token, self.dtype)

@@ -27,9 +27,9 @@ class Rope:
         """Two tensors [T, 1, head_dim] for tokens at `positions` [T].
 
         `context_lengths` [T] counts the tokens of each token's sequence, those of this forward
-        included. Only dynamic scaling reads it: its frequencies follow the longest context seen.
-        Keys stored under a shorter context keep their angles, as in transformers, so beyond
-        `max_model_len` the result depends on how the prompt was cut into chunks.
+        included. Only dynamic scaling reads it: its frequencies follow the context. Keys stored
+        under a shorter context keep their angles, as in transformers, so beyond `max_model_len`
+        the result depends on how the prompt was cut into chunks.
         """
         frequencies = self._frequencies
         if self.config.kind == "dynamic":

@@ -1,6 +1,7 @@
 """The reference attention equals a naive one, token by token, in float64."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ torch = pytest.importorskip("torch")
 from schedsim.executor.attention import AttentionMetadata, attention
 
 
-def naive(query, keys, values, context_length):  # type: ignore[no-untyped-def]
+def naive(query: Any, keys: Any, values: Any, context_length: int) -> Any:
     """Softmax attention by the definition, in Python floats; one sequence."""
     query_length, heads, head_dim = query.shape
     group = heads // keys.shape[1]
