@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from schedsim.costs.models import ModelSpec, load_model
+from schedsim.costs.models import ModelSpec, list_models, load_model
 from schedsim.errors import ConfigError
 
 ROPE_KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
@@ -69,15 +69,14 @@ def load_config(name: str | Path) -> ModelConfig:
             that the decoder does not compute; names the file, the field and the value.
     """
     shape = load_model(str(name))
-    path = Path(name)
-    path = path / "config.json" if path.is_dir() else path
-    if not path.is_file():
+    if str(name) in dict(list_models()):
         if shape.norm_bias or not shape.gated_mlp or shape.position_embeddings:
             raise ConfigError(
                 f"--model {name}: the executor runs the Llama and Qwen families; OPT's layer "
                 "norms and learned positions can be simulated only"
             )
         return ModelConfig(shape, RopeConfig(max_model_len=shape.max_model_len))
+    path = Path(name) / "config.json" if Path(name).is_dir() else Path(name)
     values = json.loads(path.read_text(encoding="utf-8"))  # `load_model` has read it without fault
     _check_supported(values, shape, path)
     return ModelConfig(

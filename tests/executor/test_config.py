@@ -51,6 +51,23 @@ def test_named_models_have_a_config() -> None:
         load_config("lama-3-8b")
 
 
+def test_a_directory_does_not_hide_a_named_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "llama-3-8b").mkdir()
+    written(tmp_path / "llama-3-8b")
+    monkeypatch.chdir(tmp_path)
+    assert load_config("llama-3-8b").rope.max_model_len == 8192
+    assert load_config("./llama-3-8b").rope.max_model_len == 128
+
+
+def test_trained_length_beside_the_scaling_wins(tmp_path: Path) -> None:
+    scaling = {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32}
+    assert load_config(written(tmp_path, rope_scaling=scaling)).rope.trained_len == 32
+    path = written(tmp_path, rope_scaling=scaling, original_max_position_embeddings=64)
+    assert load_config(path).rope.trained_len == 64
+
+
 def test_tiny_models_differ_in_what_is_asked_for() -> None:
     assert tiny(qk_norm=True).shape.qk_norm
     assert not tiny().shape.qk_norm

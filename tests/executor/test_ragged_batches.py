@@ -10,7 +10,7 @@ from schedsim.executor.config import tiny
 from schedsim.executor.forward_batch import Segment, build_batch
 from schedsim.executor.kv_cache import KVStore
 from schedsim.executor.model import Decoder
-from schedsim.executor.weights import random_weights
+from schedsim.executor.weights import assemble, random_weights
 
 CONFIG = tiny(layers=2, hidden=16, head_dim=8, heads=4, kv_heads=2, intermediate=24, vocab=31)
 DECODER = Decoder(CONFIG, random_weights(CONFIG, seed=7, dtype=torch.float64))
@@ -71,6 +71,27 @@ def test_random_logits_are_of_order_one_at_any_depth(layers: int) -> None:
     shares = logits.softmax(dim=-1)
     entropy = float(-(shares * shares.log()).sum())
     assert entropy > 0.5 * torch.tensor(512.0).log()  # nobody's token is certain
+
+
+def test_bfloat16_stays_near_float32() -> None:
+    config = tiny(qk_norm=True)
+    generator = torch.Generator().manual_seed(3)
+    parameters: dict[str, torch.Tensor] = {}
+
+    def draw(name: str, size: tuple[int, ...]) -> torch.Tensor:
+        scale = 1 if len(size) == 1 else size[-1] ** -0.5
+        parameters[name] = (torch.randn(size, generator=generator) * scale).bfloat16()
+        return parameters[name]
+
+    narrow = Decoder(config, assemble(config, draw))
+    wide = Decoder(config, assemble(config, lambda name, _: parameters[name].float()))
+    batch = build_batch([Segment(list(range(40)), 0, [1, 2, 3])], 16)
+    rounded, exact = (
+        decoder.forward(batch, KVStore(config.shape, 3, 16, dtype=decoder.dtype))
+        for decoder in (narrow, wide)
+    )
+    assert rounded.dtype == torch.bfloat16
+    assert float((rounded.float() - exact).norm() / exact.norm()) < 0.05
 
 
 @pytest.mark.parametrize(
