@@ -52,11 +52,6 @@ class ModelConfig:
     rope: RopeConfig = field(default_factory=RopeConfig)
     norm_epsilon: float = _DEFAULT_NORM_EPSILON
 
-    @property
-    def queries_per_kv_head(self) -> int:
-        """Query heads that share one KV head."""
-        return self.shape.heads // self.shape.kv_heads
-
 
 def load_config(name: str | Path) -> ModelConfig:
     """The config of a named model, of a Hugging Face config.json or of the directory with it.

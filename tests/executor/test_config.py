@@ -34,7 +34,6 @@ def test_shape_is_that_of_the_step_time_models(tmp_path: Path) -> None:
     assert config == load_config(str(tmp_path / "config.json"))
     assert config.shape.kv_bytes_per_token == 2 * 2 * 2 * 16 * 2
     assert config.norm_epsilon == 1e-5
-    assert config.queries_per_kv_head == 2
     assert config.rope.theta == 10_000
 
 
