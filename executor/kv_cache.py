@@ -1,0 +1,84 @@
+"""`KVStore`: the keys and values themselves, in physical blocks on a device and in host memory.
+
+Which block belongs to whom is the memory manager's business (`schedsim.memory`).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from schedsim.costs.models import ModelSpec
+from schedsim.errors import ConfigError
+
+
+class KVStore:
+    """One tensor a layer, [num_blocks + 1, 2, block_size, kv_heads, head_dim], keys before values.
+
+    Block 0 is the null block: tables are padded with it and no token is kept there, so ids from
+    1 to `num_blocks` are the memory manager's. A slot is a token's place: block · block_size +
+    offset. `host_layers` has the same form with `num_host_blocks` blocks.
+    """
+
+    def __init__(
+        self,
+        shape: ModelSpec,
+        num_blocks: int,
+        block_size: int,
+        *,
+        num_host_blocks: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Allocate all blocks, filled with zeros.
+
+        Raises:
+            ConfigError: the memory cannot be had; names the bytes wanted.
+        """
+        self.num_blocks = num_blocks
+        self.num_host_blocks = num_host_blocks
+        self.block_size = block_size
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self.layers = self._allocate(shape, num_blocks, self.device)
+        self.host_layers = self._allocate(shape, num_host_blocks, torch.device("cpu"))
+
+    def write(self, layer: int, keys: Tensor, values: Tensor, slot_mapping: Tensor) -> None:
+        """Store keys and values [T, kv_heads, head_dim] of one layer in the slots [T]."""
+        block_ids = slot_mapping // self.block_size
+        offsets = slot_mapping % self.block_size
+        self.layers[layer][block_ids, 0, offsets] = keys
+        self.layers[layer][block_ids, 1, offsets] = values
+
+    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy device blocks, (source, target) each; all sources are read before a write."""
+        _copy(self.layers, self.layers, pairs)
+
+    def swap_out(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy (device block, host block) pairs to host memory."""
+        _copy(self.layers, self.host_layers, pairs)
+
+    def swap_in(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy (host block, device block) pairs to the device."""
+        _copy(self.host_layers, self.layers, pairs)
+
+    def _allocate(self, shape: ModelSpec, num_blocks: int, device: torch.device) -> list[Tensor]:
+        size = (num_blocks + 1, 2, self.block_size, shape.kv_heads, shape.head_dim)
+        try:
+            return [torch.zeros(size, dtype=self.dtype, device=device) for _ in range(shape.layers)]
+        except RuntimeError as error:  # torch has one class for it on a GPU and none on a CPU
+            layer_bytes = torch.Size(size).numel() * self.dtype.itemsize
+            raise ConfigError(
+                f"{num_blocks} KV blocks of {self.block_size} tokens need "
+                f"{layer_bytes * shape.layers / 1e9:.2f} GB on {device}, which cannot be had; "
+                f"take fewer with --blocks ({str(error).splitlines()[0]})"
+            ) from None
+
+
+def _copy(sources: list[Tensor], targets: list[Tensor], pairs: Sequence[tuple[int, int]]) -> None:
+    if not pairs:
+        return
+    source_ids = torch.tensor([source for source, _ in pairs], device=sources[0].device)
+    target_ids = torch.tensor([target for _, target in pairs], device=targets[0].device)
+    for source, target in zip(sources, targets, strict=True):
+        target[target_ids] = source[source_ids].to(target.device)
