@@ -34,7 +34,6 @@ class Load:
         """
         if concurrency is not None and concurrency < 1:
             raise ConfigError(f"--concurrency {concurrency} must be at least 1")
-        self.num_released = 0
         self._trace = trace
         self._prompts: list[int] = trace.prompt_tokens.tolist()
         self._limits: list[int] = outputs.limits.tolist()
@@ -70,7 +69,6 @@ class Load:
             self._cursor += 1
         else:
             arrival, index = heappop(due)
-        self.num_released += 1
         return self._request(index, arrival), self._outputs[index]
 
     def ended(self, request: Request, time: float) -> None:

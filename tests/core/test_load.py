@@ -44,7 +44,6 @@ def test_an_open_loop_follows_the_trace() -> None:
     load = make(jobs_of([0.0, 1.5, 1.5, 4.0]))
     assert len(load) == 4
     assert take_all(load) == [(0, 0.0), (1, 1.5), (2, 1.5), (3, 4.0)]
-    assert load.num_released == 4
     assert next_time(load) is None
 
 
