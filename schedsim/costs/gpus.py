@@ -1,11 +1,8 @@
 """`GPUSpec`: the peak figures of a GPU, by name."""
 
-import tomllib
-from importlib import resources
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
 
+from schedsim.costs.packaged import read_packaged
 from schedsim.specs import unknown_name
 
 
@@ -37,7 +34,7 @@ def load_gpu(name: str) -> GPUSpec:
     Raises:
         ConfigError: an unknown name; lists the known ones.
     """
-    known = _packaged()
+    known = read_packaged("gpus.toml")
     if name not in known:
         raise unknown_name("GPU", name, known)
     return GPUSpec(name=name, **known[name])
@@ -46,7 +43,7 @@ def load_gpu(name: str) -> GPUSpec:
 def list_gpus() -> list[tuple[str, str]]:
     """The name of every packaged GPU with a line that describes it."""
     rows = []
-    for name, figures in _packaged().items():
+    for name, figures in read_packaged("gpus.toml").items():
         gpu = GPUSpec(name=name, **figures)
         rows.append(
             (
@@ -56,8 +53,3 @@ def list_gpus() -> list[tuple[str, str]]:
             )
         )
     return rows
-
-
-def _packaged() -> dict[str, dict[str, Any]]:
-    text = (resources.files("schedsim.costs") / "gpus.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)

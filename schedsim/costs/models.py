@@ -1,13 +1,11 @@
 """`ModelSpec`: the shape of a decoder model, by name or from a Hugging Face config.json."""
 
-import tomllib
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schedsim.costs.hugging_face import read_config
+from schedsim.costs.packaged import read_packaged
 from schedsim.errors import ConfigError
 from schedsim.specs import unknown_name
 
@@ -119,7 +117,7 @@ def load_model(name: str) -> ModelSpec:
         ConfigError: an unknown name; a file that is not there, not JSON, of an unknown model type
             or without a field; names the file and the field.
     """
-    known = _packaged()
+    known = read_packaged("models.toml")
     if name in known:
         return ModelSpec(name=name, **known[name])
     path = Path(name)
@@ -134,7 +132,7 @@ def load_model(name: str) -> ModelSpec:
 def list_models() -> list[tuple[str, str]]:
     """The name of every packaged model with a line that describes it."""
     rows = []
-    for name, shape in _packaged().items():
+    for name, shape in read_packaged("models.toml").items():
         model = ModelSpec(name=name, **shape)
         rows.append(
             (
@@ -145,8 +143,3 @@ def list_models() -> list[tuple[str, str]]:
             )
         )
     return rows
-
-
-def _packaged() -> dict[str, dict[str, Any]]:
-    text = (resources.files("schedsim.costs") / "models.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)

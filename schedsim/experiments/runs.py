@@ -81,7 +81,7 @@ def run_policy(
     writers: list[DecisionWriter | TimelineWriter] = []
     try:
         if options.decisions:
-            writers.append(DecisionWriter(directory, prepared.meta))
+            writers.append(DecisionWriter(directory, prepared.resolved))
         if options.timeline:
             writers.append(TimelineWriter(directory))
         prepared.simulation.observe(*writers)

@@ -69,7 +69,7 @@ def choose_sizes(settings: RunSettings, model: ModelSpec) -> Sizes:
     """Block count and context length of a run.
 
     Raises:
-        ConfigError: the model does not fit the GPU, or the context is longer than the model's.
+        ConfigError: an unknown GPU, or one that the model does not fit.
     """
     notes = []
     blocks = settings.blocks
@@ -104,11 +104,6 @@ class PreparedRun:
     cost: StepCost
     resolved: dict[str, int | str]
     notes: tuple[str, ...]
-
-    @property
-    def meta(self) -> dict[str, int | str]:
-        """The first line of a decision record."""
-        return self.resolved
 
 
 def prepare_run(
