@@ -19,3 +19,7 @@ class PolicyError(SchedsimError):
 
 class OutputError(SchedsimError):
     """A result directory or file cannot be written."""
+
+
+class ResultError(SchedsimError):
+    """Result files that were to be read are absent, damaged, incomplete or of another kind."""
