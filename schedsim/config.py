@@ -43,6 +43,7 @@ class RunSettings(BaseModel):
     arrivals: str | None = None
     concurrency: int | None = Field(None, ge=1)
     rate_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
+    token_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
     limit: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
     slo_ttft: float | None = Field(None, gt=0, allow_inf_nan=False)

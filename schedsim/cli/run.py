@@ -135,6 +135,9 @@ def run(
     rate_scale: Annotated[
         float, typer.Option(help="Multiply the request rate.", rich_help_panel=LOAD)
     ] = 1.0,
+    token_scale: Annotated[
+        float, typer.Option(help="Multiply all lengths.", rich_help_panel=LOAD)
+    ] = 1.0,
     limit: Annotated[
         int | None, typer.Option(help="Only the first N requests.", rich_help_panel=LOAD)
     ] = None,
@@ -206,6 +209,7 @@ def run(
                 arrivals=arrivals,
                 concurrency=concurrency,
                 rate_scale=rate_scale,
+                token_scale=token_scale,
                 limit=limit,
                 seed=seed,
                 **targets,

@@ -31,12 +31,13 @@ from schedsim.results import SLO, build_manifest
 from schedsim.scheduler import Scheduler
 from schedsim.simulator import Simulation
 from schedsim.traces.generators.arrivals import parse_arrivals, with_process
+from schedsim.traces.token_scaling import scale_tokens
 from schedsim.traces.trace import Trace
 from schedsim.traces.transforms import limit, scale_time
 
 
 def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
-    """The trace as it will be replayed: limited, given arrivals, scaled in time, in that order.
+    """The trace as it will be replayed: limited, given arrivals, its rate and its lengths scaled.
 
     Raises:
         ConfigError: the trace has no arrivals and the settings give none, or they give arrivals
@@ -65,7 +66,7 @@ def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
         )
     if settings.rate_scale != 1.0:
         trace = scale_time(trace, settings.rate_scale)
-    return trace
+    return scale_tokens(trace, settings.token_scale)
 
 
 class Sizes(NamedTuple):
