@@ -19,7 +19,9 @@ class RunSettings(BaseModel):
 
     Strings are spec strings (`schedsim.specs`). None lets the part that needs the value choose:
     `blocks` from the memory that the model leaves on the GPU, `token_budget` by the policy,
-    `max_model_len` by the model and the cache, `max_output` by the trace's column or the context.
+    `max_model_len` by the model and the cache, `max_output` by the trace's column or the context,
+    `estimator` (what policies may ask for step times) the step time itself, or the roofline where
+    that is a record.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +31,7 @@ class RunSettings(BaseModel):
     gpu: str = "h100"
     tensor_parallel: int = Field(1, ge=1, le=1024)
     step_time: str = "roofline"
+    estimator: str | None = None
     memory: str = "paged"
     blocks: int | None = Field(None, ge=1, le=MAX_BLOCKS)
     block_size: int = Field(16, ge=1, le=65536)

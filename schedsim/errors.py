@@ -17,6 +17,10 @@ class PolicyError(SchedsimError):
     """A policy raised, asked for something impossible or left work that can never run."""
 
 
+class ReplayError(SchedsimError):
+    """A replay of a recorded run decided otherwise than that run."""
+
+
 class OutputError(SchedsimError):
     """A result directory or file cannot be written."""
 

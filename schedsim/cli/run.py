@@ -73,8 +73,19 @@ def run(
         ),
     ] = 1,
     step_time: Annotated[
-        str, typer.Option(help="roofline or linear:FILE.", rich_help_panel=ENGINE)
+        str,
+        typer.Option(
+            help="roofline, linear:FILE, or recorded:RUN_DIR to replay a run's own times.",
+            rich_help_panel=ENGINE,
+        ),
     ] = "roofline",
+    estimator: Annotated[
+        str | None,
+        typer.Option(
+            help="Step times that policies may ask for; default: the run's own.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     memory: Annotated[
         str, typer.Option(help="Memory manager of the KV cache.", rich_help_panel=ENGINE)
     ] = "paged",
@@ -186,6 +197,7 @@ def run(
                 gpu=gpu,
                 tensor_parallel=tensor_parallel,
                 step_time=step_time,
+                estimator=estimator,
                 memory=memory,
                 blocks=blocks,
                 block_size=block_size,
