@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from schedsim.cli import calibrate, diff, doctor, listing, run, trace
+from schedsim.cli import calibrate, diff, doctor, listing, run, trace, validate
 
 app = typer.Typer(
     name="schedsim",
@@ -35,6 +35,7 @@ def main(
 
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
+app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
 app.add_typer(trace.app, name="trace")
 app.command("policies")(listing.policies)

@@ -75,7 +75,7 @@ def run(
     step_time: Annotated[
         str,
         typer.Option(
-            help="roofline, linear:FILE, or recorded:RUN_DIR to replay a run's own times.",
+            help="roofline, linear:FILE, fitted:FILE, or recorded:RUN_DIR to replay a run.",
             rich_help_panel=ENGINE,
         ),
     ] = "roofline",
@@ -221,7 +221,7 @@ def run(
         if out is None and (decisions or timeline):
             raise ConfigError("--decisions and --timeline write files: name a directory with --out")
         directories = run_directories(out, specs)
-        given = _read(trace, spread_ticks, think_cap, quiet)
+        given = read_for_run(trace, spread_ticks, think_cap, quiet)
         replayed = prepare_trace(given, settings[0])
         outcomes: dict[str, Outcome] = {}
         for label, chosen, directory in zip(
@@ -254,7 +254,15 @@ def parse_slo(text: str | None) -> dict[str, float]:
     return targets
 
 
-def _read(path: Path | None, spread_ticks: bool, think_cap: float | None, quiet: bool) -> Trace:
+def read_for_run(
+    path: Path | None, spread_ticks: bool, think_cap: float | None, quiet: bool
+) -> Trace:
+    """The trace at `path`, or the bundled sample; its notes go to stderr.
+
+    Raises:
+        ConfigError: options that the sample has no use for, or a policy in the place of a trace.
+        TraceError: as `read_trace`.
+    """
     if path is None:
         if spread_ticks or think_cap is not None:
             raise ConfigError(
