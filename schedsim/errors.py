@@ -17,5 +17,9 @@ class PolicyError(SchedsimError):
     """A policy raised, asked for something impossible or left work that can never run."""
 
 
+class ExecutionError(SchedsimError):
+    """An engine on a device cannot go on: no memory, or numbers that are none."""
+
+
 class OutputError(SchedsimError):
     """A result directory or file cannot be written."""
