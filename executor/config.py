@@ -81,37 +81,14 @@ def load_config(name: str | Path) -> ModelConfig:
     )
 
 
-def tiny(
-    *,
-    layers: int = 2,
-    hidden: int = 64,
-    heads: int = 4,
-    kv_heads: int = 2,
-    head_dim: int = 16,
-    intermediate: int = 96,
-    vocab: int = 128,
-    max_model_len: int = 2048,
-    tied_embeddings: bool = False,
-    qkv_bias: bool = False,
-    qk_norm: bool = False,
-) -> ModelConfig:
-    """A decoder small enough for tests and for trying things out on a CPU."""
-    shape = ModelSpec(
-        name="tiny",
-        layers=layers,
-        hidden=hidden,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        intermediate=intermediate,
-        vocab=vocab,
-        max_model_len=max_model_len,
-        tied_embeddings=tied_embeddings,
-        qkv_bias=qkv_bias,
-        qk_norm=qk_norm,
-        bytes_per_value=4,
-    )
-    return ModelConfig(shape, RopeConfig(max_model_len=max_model_len))
+def tiny(**changes: Any) -> ModelConfig:
+    """The packaged model `tiny` with fields of its shape changed: for tests, on a CPU.
+
+    Raises:
+        ValidationError: `changes` names a field that `ModelSpec` has not, or a value out of range.
+    """
+    shape = ModelSpec(**{**load_model("tiny").model_dump(), **changes})
+    return ModelConfig(shape, RopeConfig(max_model_len=shape.max_model_len))
 
 
 def _check_supported(values: Mapping[str, Any], shape: ModelSpec, path: Path) -> None:

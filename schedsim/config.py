@@ -21,7 +21,9 @@ class RunSettings(BaseModel):
 
     Strings are spec strings (`schedsim.specs`). None lets the part that needs the value choose:
     `blocks` from the memory that the model leaves on the GPU, `token_budget` by the policy,
-    `max_model_len` by the model and the cache, `max_output` by the trace's column or the context.
+    `max_model_len` by the model and the cache, `max_output` by the trace's column or the context,
+    `estimator` (what policies may ask for step times) the step time itself, or the roofline where
+    that is a record.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +33,7 @@ class RunSettings(BaseModel):
     gpu: str = "h100"
     tensor_parallel: int = Field(1, ge=1, le=1024)
     step_time: str = "roofline"
+    estimator: str | None = None
     memory: str = "paged"
     blocks: int | None = Field(None, ge=1, le=MAX_BLOCKS)
     block_size: int = Field(16, ge=1, le=65536)
@@ -42,6 +45,7 @@ class RunSettings(BaseModel):
     arrivals: str | None = None
     concurrency: int | None = Field(None, ge=1)
     rate_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
+    token_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
     limit: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
     slo_ttft: float | None = Field(None, gt=0, allow_inf_nan=False)

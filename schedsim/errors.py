@@ -21,5 +21,9 @@ class ExecutionError(SchedsimError):
     """An engine on a device cannot go on: no memory, or numbers that are none."""
 
 
+class ReplayError(SchedsimError):
+    """A replay of a recorded run decided otherwise than that run."""
+
+
 class OutputError(SchedsimError):
     """A result directory or file cannot be written."""

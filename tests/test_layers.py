@@ -26,6 +26,7 @@ LAYERS = {
     "schedsim.load": 2,
     "schedsim.costs": 3,
     "schedsim.results": 3,
+    "schedsim.backend": 3,
     "schedsim.simulator": 4,
     "schedsim.executor": 4,
     "schedsim.experiments": 5,

@@ -73,8 +73,19 @@ def run(
         ),
     ] = 1,
     step_time: Annotated[
-        str, typer.Option(help="roofline or linear:FILE.", rich_help_panel=ENGINE)
+        str,
+        typer.Option(
+            help="roofline, linear:FILE, or recorded:RUN_DIR to replay a run's own times.",
+            rich_help_panel=ENGINE,
+        ),
     ] = "roofline",
+    estimator: Annotated[
+        str | None,
+        typer.Option(
+            help="Step times that policies may ask for; default: the run's own.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     memory: Annotated[
         str, typer.Option(help="Memory manager of the KV cache.", rich_help_panel=ENGINE)
     ] = "paged",
@@ -123,6 +134,9 @@ def run(
     ] = None,
     rate_scale: Annotated[
         float, typer.Option(help="Multiply the request rate.", rich_help_panel=LOAD)
+    ] = 1.0,
+    token_scale: Annotated[
+        float, typer.Option(help="Multiply all lengths.", rich_help_panel=LOAD)
     ] = 1.0,
     limit: Annotated[
         int | None, typer.Option(help="Only the first N requests.", rich_help_panel=LOAD)
@@ -183,6 +197,7 @@ def run(
                 gpu=gpu,
                 tensor_parallel=tensor_parallel,
                 step_time=step_time,
+                estimator=estimator,
                 memory=memory,
                 blocks=blocks,
                 block_size=block_size,
@@ -194,6 +209,7 @@ def run(
                 arrivals=arrivals,
                 concurrency=concurrency,
                 rate_scale=rate_scale,
+                token_scale=token_scale,
                 limit=limit,
                 seed=seed,
                 **targets,

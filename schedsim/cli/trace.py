@@ -19,6 +19,7 @@ from schedsim.traces.generators import parse_arrivals
 from schedsim.traces.generators.arrivals import with_process
 from schedsim.traces.readers.reading import FORMATS
 from schedsim.traces.statistics import describe
+from schedsim.traces.token_scaling import scale_tokens
 
 app = typer.Typer(
     help="Look at request traces, convert them, generate them.",
@@ -141,6 +142,9 @@ def convert(
     rate_scale: Annotated[
         float | None, typer.Option(help="Make the traffic this many times as dense.")
     ] = None,
+    token_scale: Annotated[
+        float | None, typer.Option(help="Make prompts and outputs this many times as long.")
+    ] = None,
     max_context: Annotated[
         int | None, typer.Option(help="Longest prompt and output together, in tokens.")
     ] = None,
@@ -185,6 +189,8 @@ def convert(
         trace = transforms.window(trace, *_window(window))
     if rate_scale is not None:
         trace = transforms.scale_time(trace, rate_scale)
+    if token_scale is not None:
+        trace = scale_tokens(trace, token_scale)
     if max_context is not None:
         trace = transforms.over_context(trace, max_context, over)
     if limit is not None:

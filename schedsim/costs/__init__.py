@@ -10,9 +10,13 @@ from schedsim.costs.capacity import KVCapacity, kv_blocks
 from schedsim.costs.gpus import GPUSpec, list_gpus, load_gpu
 from schedsim.costs.linear import LinearCost, load_linear
 from schedsim.costs.models import ModelSpec, list_models, load_model
+from schedsim.costs.recorded import RecordedTimes, load_recorded
 from schedsim.costs.roofline import RooflineAssumptions, RooflineCost
 from schedsim.errors import ConfigError
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
+
+RECORDED = "recorded"
+"""The source of time that is no model: it replays the moments of another run."""
 
 
 def make_step_cost(
@@ -32,7 +36,7 @@ def make_step_cost(
     """
     name = text.replace(",", ":").partition(":")[0].strip()
     if name not in STEP_COSTS:
-        raise unknown_name("step-time model", name, STEP_COSTS)
+        raise unknown_name("step-time model", name, [*STEP_COSTS, RECORDED])
     return STEP_COSTS[name](text, model, gpu, tensor_parallel)
 
 
@@ -56,6 +60,25 @@ def _linear(
     return load_linear(path)
 
 
+def make_step_time(
+    text: str,
+    model: ModelSpec | None = None,
+    gpu: GPUSpec | None = None,
+    tensor_parallel: int = 1,
+) -> StepCost | RecordedTimes:
+    """What tells the time of a run: a step-time model, or `recorded:RUN_DIR`, another run's clock.
+
+    Raises:
+        ConfigError: as `make_step_cost` and `load_recorded`.
+    """
+    name, _, directory = text.partition(":")
+    if name.strip() != RECORDED:
+        return make_step_cost(text, model, gpu, tensor_parallel)
+    if not directory.strip():
+        raise ConfigError(f"--step-time {text}: write recorded:RUN_DIR, the results of a run")
+    return load_recorded(directory.strip())
+
+
 STEP_COSTS: dict[str, Callable[[str, ModelSpec | None, GPUSpec | None, int], StepCost]] = {
     "linear": _linear,
     "roofline": _roofline,
@@ -70,6 +93,7 @@ __all__ = [
     "KVCapacity",
     "LinearCost",
     "ModelSpec",
+    "RecordedTimes",
     "RooflineAssumptions",
     "RooflineCost",
     "StepCost",
@@ -79,5 +103,7 @@ __all__ = [
     "load_gpu",
     "load_linear",
     "load_model",
+    "load_recorded",
     "make_step_cost",
+    "make_step_time",
 ]

@@ -137,9 +137,13 @@ def list_models() -> list[tuple[str, str]]:
         rows.append(
             (
                 name,
-                f"{model.num_parameters / 1e9:.2f} G parameters, {model.layers} layers, "
+                f"{_count(model.num_parameters)} parameters, {model.layers} layers, "
                 f"{model.heads} query and {model.kv_heads} KV heads of {model.head_dim}, "
                 f"context {model.max_model_len}, {model.kv_bytes_per_token} KV bytes a token",
             )
         )
     return rows
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f} G" if number >= 10**8 else f"{number / 1e6:.2f} M"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from schedsim.backend import Backend
 from schedsim.config import RunSettings
 from schedsim.costs.base import StepCost
 from schedsim.errors import SchedsimError
@@ -17,7 +18,6 @@ from schedsim.results import (
     Result,
     RunDirectory,
     TimelineWriter,
-    build_manifest,
     build_result,
     check_unused,
     speed,
@@ -74,19 +74,29 @@ def run_policy(
         cost=cost,
         check_every=options.check_every,
         progress=progress,
+        command=options.command,
     )
+    return run_prepared(prepared, options)
+
+
+def run_prepared(prepared: PreparedRun, options: RunOptions) -> Outcome:
+    """Run a backend to its end or until something stops it, and write its directory.
+
+    Raises:
+        OutputError: the directory or a file cannot be written.
+    """
     if options.out is None:
-        return _outcome(prepared, _simulate(prepared))
-    directory = RunDirectory.create(options.out, _manifest(trace, settings, prepared, options))
+        return _outcome(prepared, _run(prepared.backend))
+    directory = RunDirectory.create(options.out, prepared.manifest)
     writers: list[DecisionWriter | TimelineWriter] = []
     try:
         if options.decisions:
             writers.append(DecisionWriter(directory, prepared.resolved))
         if options.timeline:
             writers.append(TimelineWriter(directory))
-        prepared.simulation.observe(*writers)
+        prepared.backend.observe(*writers)
         started = time.process_time()
-        error = _simulate(prepared)
+        error = _run(prepared.backend)
         cpu_s = time.process_time() - started
         outcome = _outcome(prepared, error)
         # The tables first: a disk that is full when the streams are closed costs only these.
@@ -128,18 +138,17 @@ def folder_names(policies: Sequence[str]) -> list[str]:
     return names
 
 
-def _simulate(prepared: PreparedRun) -> SchedsimError | KeyboardInterrupt | None:
+def _run(backend: Backend) -> SchedsimError | KeyboardInterrupt | None:
     """Run; what stopped it in the middle, if anything did.
 
     Raises:
         KeyboardInterrupt: a second Ctrl-C broke the run off where its books do not add up.
     """
-    simulation = prepared.simulation
     try:
-        with first_interrupt(simulation.stop):
-            return None if simulation.run() else KeyboardInterrupt()
+        with first_interrupt(backend.stop):
+            return None if backend.run() else KeyboardInterrupt()
     except KeyboardInterrupt as interrupt:
-        if not simulation.books_hold():
+        if not backend.books_hold():
             raise
         return interrupt
     except SchedsimError as error:  # a policy's, or a disk that is full under an observer
@@ -150,7 +159,7 @@ def _outcome(prepared: PreparedRun, error: SchedsimError | KeyboardInterrupt | N
     stopped = None
     if error is not None:
         stopped = str(error) if isinstance(error, SchedsimError) else INTERRUPTED
-    record = prepared.simulation.record(stopped)
+    record = prepared.backend.record(stopped)
     notes = list(prepared.notes)
     rejected = [r for r in record.released_requests() if r.status is Status.REJECTED]
     if rejected:
@@ -161,17 +170,3 @@ def _outcome(prepared: PreparedRun, error: SchedsimError | KeyboardInterrupt | N
         )
     told = error if isinstance(error, SchedsimError) else None
     return Outcome(build_result(record), tuple(notes), stopped, told)
-
-
-def _manifest(
-    trace: Trace, settings: RunSettings, prepared: PreparedRun, options: RunOptions
-) -> dict[str, object]:
-    manifest = build_manifest(
-        command=options.command,
-        config={**settings.model_dump(), "resolved": prepared.resolved},
-        trace=trace,
-        seed=settings.seed,
-        decision_lag=0,
-        estimator=prepared.cost.describe(),
-    )
-    return {**manifest, "step_time": prepared.cost.describe(), "notes": list(prepared.notes)}

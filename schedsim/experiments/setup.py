@@ -1,13 +1,25 @@
 """From settings to objects: the trace as it will be replayed, and a simulation ready to run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from schedsim.backend import Backend
 from schedsim.config import RunSettings
-from schedsim.costs import KVCapacity, ModelSpec, kv_blocks, load_gpu, load_model, make_step_cost
-from schedsim.costs.base import StepCost
+from schedsim.costs import (
+    GPUSpec,
+    KVCapacity,
+    ModelSpec,
+    RecordedTimes,
+    StepCost,
+    kv_blocks,
+    load_gpu,
+    load_model,
+    make_step_cost,
+    make_step_time,
+)
 from schedsim.errors import ConfigError
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache
@@ -15,16 +27,17 @@ from schedsim.output_limit import default_form, limit_outputs
 from schedsim.policies import Policy
 from schedsim.policies.loading import make_policy
 from schedsim.predictors import make_predictor
-from schedsim.results import SLO
+from schedsim.results import SLO, build_manifest
 from schedsim.scheduler import Scheduler
 from schedsim.simulator import Simulation
 from schedsim.traces.generators.arrivals import parse_arrivals, with_process
+from schedsim.traces.token_scaling import scale_tokens
 from schedsim.traces.trace import Trace
 from schedsim.traces.transforms import limit, scale_time
 
 
 def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
-    """The trace as it will be replayed: limited, given arrivals, scaled in time, in that order.
+    """The trace as it will be replayed: limited, given arrivals, its rate and its lengths scaled.
 
     Raises:
         ConfigError: the trace has no arrivals and the settings give none, or they give arrivals
@@ -53,11 +66,10 @@ def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
         )
     if settings.rate_scale != 1.0:
         trace = scale_time(trace, settings.rate_scale)
-    return trace
+    return scale_tokens(trace, settings.token_scale)
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(NamedTuple):
     """The engine's sizes after every default has been chosen; `notes` says how."""
 
     blocks: int
@@ -65,20 +77,25 @@ class Sizes:
     notes: tuple[str, ...]
 
 
-def choose_sizes(settings: RunSettings, model: ModelSpec) -> Sizes:
-    """Block count and context length of a run.
+def choose_sizes(settings: RunSettings, model: ModelSpec, gpu: GPUSpec) -> Sizes:
+    """Block count and context length of a simulated run.
 
     Raises:
-        ConfigError: an unknown GPU, or one that the model does not fit.
+        ConfigError: the model does not fit on the GPU.
     """
     notes = []
     blocks = settings.blocks
     if blocks is None:
-        capacity: KVCapacity = kv_blocks(
-            model, load_gpu(settings.gpu), settings.tensor_parallel, settings.block_size
-        )
+        capacity: KVCapacity = kv_blocks(model, gpu, settings.tensor_parallel, settings.block_size)
         blocks = capacity.blocks
         notes.append(capacity.explanation)
+    sizes = fit_context(settings, model, blocks)
+    return sizes._replace(notes=(*notes, *sizes.notes))
+
+
+def fit_context(settings: RunSettings, model: ModelSpec, blocks: int) -> Sizes:
+    """The context length of an engine with `blocks` KV blocks."""
+    notes = []
     slots = blocks * settings.block_size
     max_model_len = settings.max_model_len
     if max_model_len is None:
@@ -97,38 +114,30 @@ def choose_sizes(settings: RunSettings, model: ModelSpec) -> Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedRun:
-    """A simulation with what its manifest has to tell: the sizes after all defaults, and notes."""
+class PreparedEngine:
+    """What every backend drives, and what a manifest has to tell of it: the settings after all
+    defaults, and notes."""
 
-    simulation: Simulation
-    cost: StepCost
+    scheduler: Scheduler
+    load: Load
+    slo: SLO | None
     resolved: dict[str, int | str]
     notes: tuple[str, ...]
 
 
-def prepare_run(
+def prepare_engine(
     trace: Trace,
     settings: RunSettings,
-    *,
+    sizes: Sizes,
+    estimator: StepCost,
     policy: Policy | None = None,
-    cost: StepCost | None = None,
-    check_every: int | None = None,
-    progress: Callable[[float, int], None] | None = None,
-) -> PreparedRun:
-    """Build the simulation that `settings` describe on a prepared trace.
-
-    `policy` and `cost` replace what the settings name.
+) -> PreparedEngine:
+    """Build scheduler and load for a prepared trace. `policy` replaces what the settings name.
 
     Raises:
-        ConfigError: a name, a parameter or a size is wrong.
+        ConfigError: a name or a parameter is wrong.
         PolicyError: a policy of the user's does not import.
     """
-    model = load_model(settings.model)
-    sizes = choose_sizes(settings, model)
-    step_time = settings.step_time if cost is None else "a step-time model of the caller's"
-    if cost is None:
-        gpu = load_gpu(settings.gpu)
-        cost = make_step_cost(settings.step_time, model, gpu, settings.tensor_parallel)
     # A stream of its own: the arrivals' is that of the seed itself, as in `trace convert`.
     predictor_rng = np.random.default_rng(np.random.SeedSequence(settings.seed).spawn(1)[0])
     scheduler = Scheduler(
@@ -138,11 +147,10 @@ def prepare_run(
         token_budget=settings.token_budget,
         max_model_len=sizes.max_model_len,
         predictor=make_predictor(settings.predictor, predictor_rng),
-        estimator=cost.seconds,
+        estimator=estimator.seconds,
     )
     max_output = settings.max_output or default_form(trace)
     outputs = limit_outputs(trace, max_output, sizes.max_model_len)
-    load = Load(trace, outputs, concurrency=settings.concurrency)
     notes = list(sizes.notes)
     num_cut = int(np.count_nonzero(outputs.tokens < trace.output_tokens))
     if num_cut:
@@ -155,9 +163,6 @@ def prepare_run(
     slo = None
     if settings.slo_ttft is not None or settings.slo_tpot is not None:
         slo = SLO(settings.slo_ttft, settings.slo_tpot)
-    simulation = Simulation(
-        trace, scheduler, load, cost, slo=slo, check_every=check_every, progress=progress
-    )
     resolved: dict[str, int | str] = {
         "policy": repr(scheduler.policy),
         "num_blocks": sizes.blocks,
@@ -166,6 +171,96 @@ def prepare_run(
         "max_num_batched_tokens": scheduler.token_budget,
         "max_model_len": sizes.max_model_len,
         "max_output": max_output,
-        "step_time": step_time,
     }
-    return PreparedRun(simulation, cost, resolved, tuple(notes))
+    load = Load(trace, outputs, concurrency=settings.concurrency)
+    return PreparedEngine(scheduler, load, slo, resolved, tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """A backend ready to run and its manifest; `resolved` and `notes` are parts of that."""
+
+    backend: Backend
+    resolved: dict[str, int | str]
+    notes: tuple[str, ...]
+    manifest: dict[str, Any]
+
+
+def prepare_run(
+    trace: Trace,
+    settings: RunSettings,
+    *,
+    policy: Policy | None = None,
+    cost: StepCost | None = None,
+    check_every: int | None = None,
+    progress: Callable[[float, int], None] | None = None,
+    command: Sequence[str] = (),
+) -> PreparedRun:
+    """Build the simulation that `settings` describe on a prepared trace.
+
+    `policy` and `cost` replace what the settings name.
+
+    Raises:
+        ConfigError: a name, a parameter or a size is wrong.
+        PolicyError: a policy of the user's does not import.
+    """
+    model, gpu = load_model(settings.model), load_gpu(settings.gpu)
+    told = settings.step_time if cost is None else "a step-time model of the caller's"
+    step_time = cost or make_step_time(settings.step_time, model, gpu, settings.tensor_parallel)
+    estimator = choose_estimator(settings, model, gpu, step_time)
+    sizes = choose_sizes(settings, model, gpu)
+    engine = prepare_engine(trace, settings, sizes, estimator, policy)
+    simulation = Simulation(
+        trace,
+        engine.scheduler,
+        engine.load,
+        step_time,
+        slo=engine.slo,
+        check_every=check_every,
+        progress=progress,
+    )
+    resolved = {**engine.resolved, "step_time": told}
+    notes = engine.notes
+    if isinstance(step_time, RecordedTimes) and not step_time.complete:
+        stopped = f"the run of {step_time.name} stops after {len(step_time)} iterations"
+        notes = (*notes, f"{stopped}, and so does this one")
+    manifest = run_manifest(trace, settings, resolved, notes, estimator, command)
+    manifest["step_time"] = step_time.describe()
+    return PreparedRun(simulation, resolved, notes, manifest)
+
+
+def choose_estimator(
+    settings: RunSettings,
+    model: ModelSpec,
+    gpu: GPUSpec,
+    step_time: StepCost | RecordedTimes | None = None,
+) -> StepCost:
+    """What policies may ask for step times: the settings', else `step_time`, else the roofline.
+
+    Raises:
+        ConfigError: a name or a parameter is wrong.
+    """
+    text = settings.estimator
+    if text is None and step_time is not None and not isinstance(step_time, RecordedTimes):
+        return step_time
+    return make_step_cost(text or "roofline", model, gpu, settings.tensor_parallel)
+
+
+def run_manifest(
+    trace: Trace,
+    settings: RunSettings,
+    resolved: dict[str, int | str],
+    notes: Sequence[str],
+    estimator: StepCost,
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """The manifest of a run before it starts, as far as every backend has it."""
+    manifest = build_manifest(
+        command=command,
+        config={**settings.model_dump(), "resolved": resolved},
+        trace=trace,
+        seed=settings.seed,
+        decision_lag=0,
+        estimator=estimator.describe(),
+    )
+    return {**manifest, "notes": list(notes)}

@@ -130,25 +130,44 @@ class RequestColumns:
 
 @dataclass(frozen=True, slots=True)
 class StepColumns:
-    """The step log as arrays; the fields are those of `StepLog`."""
+    """The step log as arrays; the fields are those of `StepLog`.
+
+    `idle_looks` are cut after the last iteration. The device's columns are empty where there was
+    none.
+    """
 
     decided_at: Floats
     start: Floats
     end: Floats
     last_arrival_seen: Ints
+    prefill_requests: Ints
     prefill_tokens: Ints
+    prefill_context: Ints
+    prefill_attention: Floats
     decode_requests: Ints
     context_tokens: Ints
+    padding_requests: Ints
+    padding_context: Ints
+    sampled: Ints
+    swapped_blocks: Ints
     running: Ints
     waiting: Ints
     free_blocks: Ints
     stored_tokens: Ints
     preempted: Ints
+    idle_looks: Floats
+    idle_before: Ints
+    host_s: Floats
+    gpu_s: Floats
+    gap_s: Floats
 
     @classmethod
     def from_log(cls, log: StepLog) -> "StepColumns":
         """Copy the log."""
-        return cls(**{name: log.column(name) for name in cls.__dataclass_fields__})
+        columns = {name: log.column(name) for name in cls.__dataclass_fields__}
+        seen = columns["idle_before"][-1] if len(log) else 0
+        columns["idle_looks"] = columns["idle_looks"][:seen]
+        return cls(**columns)
 
     def __len__(self) -> int:
         return len(self.end)

@@ -7,53 +7,96 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schedsim.scheduler.batch import Batch
+
+FLOAT_COLUMNS = ("decided_at", "start", "end", "prefill_attention")
+INT_COLUMNS = (
+    "last_arrival_seen",
+    "prefill_requests",
+    "prefill_tokens",
+    "prefill_context",
+    "decode_requests",
+    "context_tokens",
+    "padding_requests",
+    "padding_context",
+    "sampled",
+    "swapped_blocks",
+    "running",
+    "waiting",
+    "free_blocks",
+    "stored_tokens",
+    "preempted",
+)
+DEVICE_COLUMNS = ("host_s", "gpu_s", "gap_s")
+
 
 class StepLog:
     """The iterations of a run in the order in which they ran.
 
     A row says, for one iteration: when its batch was decided, began and ended (s);
     `last_arrival_seen`, the id of the latest request released before the decision, refused ones
-    included (-1: none); `prefill_tokens` and `decode_requests` of the batch; `context_tokens`, the
-    tokens that its decoding requests have in the cache at the start; `running`, the seats taken
-    while it runs, padding members of a static batch included; `waiting`, the requests left in
-    line; `free_blocks`, the blocks nobody holds at its end, before its finished requests give
-    theirs back; `stored_tokens`, the KV slots that hold tokens while it runs; `preempted`, how many
-    requests its decision preempted.
+    included (-1: none); the sizes of the batch as in `BatchShape`, but `context_tokens`, the tokens
+    that its decoding requests have in the cache at the start, for `decode_context`; `running`, the
+    seats taken while it runs, padding members of a static batch included; `waiting`, the requests
+    left in line; `free_blocks`, the blocks nobody holds at its end, before its finished requests
+    give theirs back; `stored_tokens`, the KV slots that hold tokens while it runs; `preempted`, how
+    many requests its decision preempted.
+
+    `idle_looks` are the moments at which the engine looked and ran nothing, in order;
+    `idle_before[i]` counts those before iteration i. An engine on a device also notes `host_s`,
+    `gpu_s` and `gap_s` of each iteration (`note_device`); else these columns are empty.
     """
 
     __slots__ = (
+        *FLOAT_COLUMNS,
+        *INT_COLUMNS,
+        *DEVICE_COLUMNS,
         "append",
-        "context_tokens",
-        "decided_at",
-        "decode_requests",
-        "end",
-        "free_blocks",
-        "last_arrival_seen",
-        "preempted",
-        "prefill_tokens",
-        "running",
-        "start",
-        "stored_tokens",
-        "waiting",
+        "idle_before",
+        "idle_looks",
+        "note_idle_look",
     )
 
-    append: Callable[[float, float, float, int, int, int, int, int, int, int, int, int], None]
-    """`append(decided_at, start, end, last_arrival_seen, prefill_tokens, decode_requests,
-    context_tokens, running, waiting, free_blocks, stored_tokens, preempted)`; positional only."""
+    decided_at: "array[float]"
+    start: "array[float]"
+    end: "array[float]"
+    prefill_attention: "array[float]"
+    host_s: "array[float]"
+    gpu_s: "array[float]"
+    gap_s: "array[float]"
+    idle_looks: "array[float]"
+    last_arrival_seen: "array[int]"
+    prefill_requests: "array[int]"
+    prefill_tokens: "array[int]"
+    prefill_context: "array[int]"
+    decode_requests: "array[int]"
+    context_tokens: "array[int]"
+    padding_requests: "array[int]"
+    padding_context: "array[int]"
+    sampled: "array[int]"
+    swapped_blocks: "array[int]"
+    running: "array[int]"
+    waiting: "array[int]"
+    free_blocks: "array[int]"
+    stored_tokens: "array[int]"
+    preempted: "array[int]"
+    idle_before: "array[int]"
+
+    append: Callable[[Batch, float, float, int, int, int, int, int], None]
+    """`append(batch, start, end, last_arrival_seen, running, waiting, free_blocks,
+    stored_tokens)`; positional only."""
+
+    note_idle_look: Callable[[float], None]
+    """`note_idle_look(now)`: the engine looked at `now` and ran nothing."""
 
     def __init__(self) -> None:
-        self.decided_at = array("d")
-        self.start = array("d")
-        self.end = array("d")
-        self.last_arrival_seen = array("q")
-        self.prefill_tokens = array("q")
-        self.decode_requests = array("q")
-        self.context_tokens = array("q")
-        self.running = array("q")
-        self.waiting = array("q")
-        self.free_blocks = array("q")
-        self.stored_tokens = array("q")
-        self.preempted = array("q")
+        for name in (*FLOAT_COLUMNS, *DEVICE_COLUMNS):
+            setattr(self, name, array("d"))
+        for name in INT_COLUMNS:
+            setattr(self, name, array("q"))
+        self.idle_looks = array("d")
+        self.idle_before = array("q")
+        self.note_idle_look = self.idle_looks.append
         self.append = self._bound_append()
 
     def __len__(self) -> int:
@@ -63,9 +106,13 @@ class StepLog:
         """A copy of one column as float64 or int64."""
         return np.array(getattr(self, name))
 
-    def _bound_append(
-        self,
-    ) -> Callable[[float, float, float, int, int, int, int, int, int, int, int, int], None]:
+    def note_device(self, host_s: float, gpu_s: float, gap_s: float) -> None:
+        """What an engine on a device measured of the iteration appended last."""
+        self.host_s.append(host_s)
+        self.gpu_s.append(gpu_s)
+        self.gap_s.append(gap_s)
+
+    def _bound_append(self) -> Callable[[Batch, float, float, int, int, int, int, int], None]:
         """`append` with the columns' own methods bound: it runs once an iteration."""
         add_decided_at, add_start, add_end = (
             self.decided_at.append,
@@ -73,40 +120,52 @@ class StepLog:
             self.end.append,
         )
         add_last_arrival_seen = self.last_arrival_seen.append
+        add_prefill_requests = self.prefill_requests.append
         add_prefill_tokens = self.prefill_tokens.append
+        add_prefill_context = self.prefill_context.append
+        add_prefill_attention = self.prefill_attention.append
         add_decode_requests = self.decode_requests.append
         add_context_tokens = self.context_tokens.append
+        add_padding_requests = self.padding_requests.append
+        add_padding_context = self.padding_context.append
+        add_sampled, add_swapped_blocks = self.sampled.append, self.swapped_blocks.append
         add_running, add_waiting = self.running.append, self.waiting.append
         add_free_blocks = self.free_blocks.append
         add_stored_tokens = self.stored_tokens.append
         add_preempted = self.preempted.append
+        idle_looks, add_idle_before = self.idle_looks, self.idle_before.append
 
         def append(
-            decided_at: float,
+            batch: Batch,
             start: float,
             end: float,
             last_arrival_seen: int,
-            prefill_tokens: int,
-            decode_requests: int,
-            context_tokens: int,
             running: int,
             waiting: int,
             free_blocks: int,
             stored_tokens: int,
-            preempted: int,
             /,
         ) -> None:
-            add_decided_at(decided_at)
+            decodes = batch.decode_requests
+            add_decided_at(batch.decided_at)
             add_start(start)
             add_end(end)
             add_last_arrival_seen(last_arrival_seen)
-            add_prefill_tokens(prefill_tokens)
-            add_decode_requests(decode_requests)
-            add_context_tokens(context_tokens)
+            add_prefill_requests(batch.prefill_requests)
+            add_prefill_tokens(batch.prefill_tokens)
+            add_prefill_context(batch.prefill_context)
+            add_prefill_attention(batch.prefill_attention)
+            add_decode_requests(decodes)
+            add_context_tokens(batch.decode_context - decodes)
+            add_padding_requests(batch.padding_requests)
+            add_padding_context(batch.padding_context)
+            add_sampled(batch.sampled)
+            add_swapped_blocks(batch.swapped_blocks)
             add_running(running)
             add_waiting(waiting)
             add_free_blocks(free_blocks)
             add_stored_tokens(stored_tokens)
-            add_preempted(preempted)
+            add_preempted(len(batch.preempted))
+            add_idle_before(len(idle_looks))
 
         return append

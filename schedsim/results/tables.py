@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from schedsim.results.columns import STATUSES, RequestColumns, StepColumns
 from schedsim.results.latency import Latencies
+from schedsim.results.step_log import DEVICE_COLUMNS
 
 
 def requests_table(
@@ -48,30 +49,41 @@ def requests_table(
 
 
 def steps_table(columns: StepColumns, replica: int) -> pa.Table:
-    """One row an iteration."""
+    """One row an iteration; the device's columns only where a device ran it."""
     size = len(columns)
-    ends = pa.ListArray.from_arrays(
-        pa.array(np.arange(size + 1), pa.int32()), pa.array(columns.end)
-    )
-    return pa.table(
-        {
-            "step": np.arange(size),
-            "replica": pa.array(np.full(size, replica), pa.int32()),
-            "iterations": pa.array(np.ones(size, dtype=np.int64)),
-            "decided_at": columns.decided_at,
-            "start": columns.start,
-            "end": ends,
-            "last_arrival_seen": columns.last_arrival_seen,
-            "prefill_tokens": columns.prefill_tokens,
-            "decode_requests": columns.decode_requests,
-            "context_tokens": columns.context_tokens,
-            "running": columns.running,
-            "waiting": columns.waiting,
-            "free_blocks": columns.free_blocks,
-            "preempted": columns.preempted,
-            "stored_tokens": columns.stored_tokens,
-        }
-    )
+    idle_offsets = np.concatenate([[0], columns.idle_before])
+    table = {
+        "step": np.arange(size),
+        "replica": pa.array(np.full(size, replica), pa.int32()),
+        "iterations": pa.array(np.ones(size, dtype=np.int64)),
+        "decided_at": columns.decided_at,
+        "start": columns.start,
+        "end": _lists(columns.end, np.arange(size + 1)),
+        "last_arrival_seen": columns.last_arrival_seen,
+        "prefill_requests": columns.prefill_requests,
+        "prefill_tokens": columns.prefill_tokens,
+        "prefill_context": columns.prefill_context,
+        "prefill_attention": columns.prefill_attention,
+        "decode_requests": columns.decode_requests,
+        "context_tokens": columns.context_tokens,
+        "padding_requests": columns.padding_requests,
+        "padding_context": columns.padding_context,
+        "sampled": columns.sampled,
+        "swapped_blocks": columns.swapped_blocks,
+        "running": columns.running,
+        "waiting": columns.waiting,
+        "free_blocks": columns.free_blocks,
+        "preempted": columns.preempted,
+        "stored_tokens": columns.stored_tokens,
+        "idle_looks": _lists(columns.idle_looks, idle_offsets),
+    }
+    if size and len(columns.gpu_s) == size:
+        table |= {name: getattr(columns, name) for name in DEVICE_COLUMNS}
+    return pa.table(table)
+
+
+def _lists(values: npt.NDArray[np.float64], offsets: npt.NDArray[Any]) -> Any:
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
 
 
 def _nullable(values: npt.NDArray[np.float64]) -> Any:

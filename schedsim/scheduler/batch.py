@@ -19,7 +19,7 @@ class BatchShape:
     1 to `decode_requests` and n to `decode_context`. `padding_requests` and `padding_context`
     count finished members of a static batch that still take part in it, with all their tokens:
     they cost what a decode costs and are not in the decode figures. `sampled` is the number of
-    tokens that the iteration emits.
+    tokens that the iteration emits, `swapped_blocks` that of KV blocks copied to or from the host.
     """
 
     prefill_requests: int = 0
@@ -31,6 +31,7 @@ class BatchShape:
     padding_requests: int = 0
     padding_context: int = 0
     sampled: int = 0
+    swapped_blocks: int = 0
 
     @property
     def is_empty(self) -> bool:

@@ -1,6 +1,5 @@
 """The simulator: the scheduling core on a SimPy clock, with a step-time model for the device."""
 
-from schedsim.simulator.engine import Engine, Observer
 from schedsim.simulator.simulation import Simulation
 
-__all__ = ["Engine", "Observer", "Simulation"]
+__all__ = ["Simulation"]

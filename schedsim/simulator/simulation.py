@@ -1,65 +1,57 @@
-"""`Simulation`: one run of one policy on one trace, from its parts to its record."""
+"""`Simulation`: the backend whose clock is SimPy's and whose device is a step-time model."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import simpy
 
+from schedsim.backend import Backend
 from schedsim.costs.base import StepCost
-from schedsim.errors import SchedsimError
+from schedsim.costs.recorded import RecordedTimes
+from schedsim.errors import ConfigError, SchedsimError
 from schedsim.load import Load
-from schedsim.results import SLO, RunRecord, StepLog
-from schedsim.scheduler import Scheduler
-from schedsim.simulator.engine import Engine, Observer
+from schedsim.results import SLO
+from schedsim.scheduler import Batch, Scheduler
+from schedsim.simulator.replay import Replay
 from schedsim.traces.trace import Trace
 
 
-class Simulation:
-    """Runs `load` through `scheduler`; `record` is right at any time, also after an interrupt."""
+class Simulation(Backend):
+    """Owns the absolute time of its replica in float64 seconds; SimPy only wakes it.
+
+    One SimPy event an iteration: nothing else in here is an event, so `_process` is the place where
+    runs of iterations can become one.
+    """
 
     def __init__(
         self,
         trace: Trace,
         scheduler: Scheduler,
         load: Load,
-        cost: StepCost,
+        cost: StepCost | RecordedTimes,
         *,
         slo: SLO | None = None,
         check_every: int | None = None,
         progress: Callable[[float, int], None] | None = None,
     ) -> None:
-        """See `Engine` for the options."""
-        self._trace = trace
-        self._scheduler = scheduler
-        self._slo = slo
-        self._steps = StepLog()
-        self._stop_asked = False
-        self._engine = Engine(
+        """`cost` says how long an iteration takes, or when each one of another run was."""
+        super().__init__(
+            trace,
             scheduler,
             load,
-            cost,
-            self._steps,
+            slo=slo,
+            polls=isinstance(cost, RecordedTimes) and cost.polled,
             check_every=check_every,
             progress=progress,
         )
-
-    def observe(self, *observers: Observer) -> None:
-        """Let `observers` look at every iteration; before `run`."""
-        self._engine.observers += observers
-
-    def stop(self) -> None:
-        """Let `run` return before its next event; safe in a signal handler."""
-        self._stop_asked = True
+        self._cost = cost
 
     def run(self) -> bool:
-        """Simulate until nothing is left to do; False if `stop` ended it before that.
-
-        Raises:
-            PolicyError: the policy raised, asked for something impossible, or left work that can
-                never run.
-        """
         env = simpy.Environment()
-        env.process(self._engine.process(env))
+        if isinstance(self._cost, RecordedTimes):
+            env.process(self._replay(env, Replay(self._cost)))
+        else:
+            env.process(self._process(env, self._cost))
         try:
             while env.peek() < math.inf:
                 if self._stop_asked:
@@ -70,25 +62,64 @@ class Simulation:
             failure = error.__cause__ or error  # SimPy raises a copy that has ours as its cause
         raise failure
 
-    def books_hold(self) -> bool:
-        """Whether all invariants hold, so that `record` can be trusted; after an exception."""
-        try:
-            self._scheduler.check()
-        except (AssertionError, LookupError):
-            return False
-        return True
+    def _process(
+        self, env: simpy.Environment, cost: StepCost
+    ) -> Generator[simpy.Event, None, None]:
+        """The engine under a step-time model: it decides the moment it is free."""
+        loop = self._loop
+        seconds = cost.seconds
+        now = 0.0
+        while True:
+            batch = loop.look(now)
+            if batch is None:
+                wake = loop.wake(now)
+                if wake is None:
+                    return
+                now = wake
+                yield env.timeout(max(0.0, now - env.now))
+                continue
+            loop.begin(batch, now)
+            end = now
+            if not batch.is_empty:
+                duration = seconds(batch)
+                if not 0.0 <= duration < math.inf:
+                    raise _bad_duration(duration, batch, cost)
+                end += duration
+            yield env.timeout(end - now)
+            loop.finish(batch, now, end)
+            now = end
 
-    def record(self, interrupted: str | None = None) -> RunRecord:
-        """What happened so far; call once, after `run` returned or raised."""
-        kv_cache = self._scheduler.kv_cache
-        return RunRecord(
-            trace=self._trace,
-            requests=self._engine.requests,
-            steps=self._steps,
-            tokens=self._scheduler.finish_log(),
-            total_blocks=kv_cache.total_blocks,
-            block_size=kv_cache.block_size,
-            end_time=self._engine.now,
-            slo=self._slo,
-            interrupted=interrupted,
-        )
+    def _replay(self, env: simpy.Environment, replay: Replay) -> Generator[simpy.Event, None, None]:
+        """The engine at the recorded moments; after the last one, what arrives can only be refused.
+
+        Where the recorded run was stopped, so is this one.
+        """
+        loop = self._loop
+        now = 0.0
+        while not replay.cut_short:
+            if not replay.at_end:
+                now = replay.next_look()
+                yield env.timeout(max(0.0, now - env.now))
+            batch = loop.look(now)
+            if batch is not None:
+                start, end = replay.span(batch)
+                loop.begin(batch, start)
+                yield env.timeout(max(0.0, end - env.now))
+                loop.finish(batch, start, end)
+                now = end
+                continue
+            wake = loop.wake(now)
+            if not replay.at_end:
+                replay.nothing_ran(now)
+            elif wake is None:
+                return
+            else:
+                now = wake
+
+
+def _bad_duration(duration: float, batch: Batch, cost: StepCost) -> ConfigError:
+    return ConfigError(
+        f"the step-time model {cost.describe().get('name')!r} gives {duration} s for "
+        f"iteration {batch.iteration} ({batch.prefill_tokens} prefill tokens, "
+        f"{batch.decode_requests} decodes); it must be finite and not negative"
+    )

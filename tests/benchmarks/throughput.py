@@ -53,7 +53,7 @@ def cases() -> list[Case]:
 
 def simulate(trace: schedsim.Trace, settings: RunSettings) -> None:
     """The simulation alone."""
-    prepare_run(trace, settings).simulation.run()
+    prepare_run(trace, settings).backend.run()
 
 
 def simulate_and_measure(trace: schedsim.Trace, settings: RunSettings) -> None:

@@ -201,3 +201,22 @@ def test_help_says_what_there_is(command: tuple[str, ...], shown: list[str]) -> 
         assert ended.stderr == ""
         for text in shown:
             assert text in ended.stdout
+
+
+def test_a_token_scale_scales_the_trace_of_the_run(tmp_path: Path, lengths: Path) -> None:
+    ran(
+        lengths,
+        "--concurrency",
+        4,
+        "--token-scale",
+        0.1,
+        "--model",
+        "tiny",
+        "--out",
+        tmp_path / "out",
+    )
+    requests = pd.read_parquet(tmp_path / "out" / "requests.parquet")
+    assert requests["prompt_tokens"].tolist() == [10, 30, 5] * 10
+    assert requests["output_tokens"].tolist() == [2, 1, 4] * 10
+    assert manifest(tmp_path / "out")["config"]["token_scale"] == 0.1
+    assert "lengths scaled by 0.1" in manifest(tmp_path / "out")["trace"]["notes"]

@@ -22,6 +22,7 @@ PUBLISHED = {
     "qwen3-0.6b": 596_049_920,
     "qwen3-8b": 8_190_735_360,
     "qwen3-32b": 32_762_123_264,
+    "tiny": 127_296,  # nobody's: counted by hand
 }
 
 LLAMA_3_8B = {

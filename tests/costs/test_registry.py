@@ -35,7 +35,7 @@ def test_linear_needs_neither_model_nor_gpu() -> None:
     ("text", "said"),
     [
         ("rooflin", "Did you mean 'roofline'"),
-        ("", "Known: linear, roofline"),
+        ("", "Known: linear, recorded, roofline"),
         ("linear", "linear:FILE"),
         ("linear:", "linear:FILE"),
         ("roofline,compute=0.6", "compute_efficiency"),

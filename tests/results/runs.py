@@ -110,8 +110,6 @@ def serve(
         held = scheduler.running + scheduler.padding
         stored = sum(request.num_computed_tokens for request in held)
         stored += batch.prefill_tokens + batch.decode_requests
-        shape = (batch.prefill_tokens, batch.decode_requests)
-        context = batch.decode_context - batch.decode_requests
         try:
             completion = scheduler.complete(batch, end)
         except PolicyError as error:
@@ -122,19 +120,7 @@ def serve(
             run_times.setdefault(request.id, []).append(end)
         for observer in observers:
             observer.completed(scheduler, completion, end)
-        steps.append(
-            batch.decided_at,
-            start,
-            end,
-            last_seen,
-            *shape,
-            context,
-            running,
-            waiting,
-            free_blocks,
-            stored,
-            len(batch.preempted),
-        )
+        steps.append(batch, start, end, last_seen, running, waiting, free_blocks, stored)
         now = end
     tokens = scheduler.finish_log()
     record = RunRecord(

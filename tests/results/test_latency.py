@@ -18,8 +18,10 @@ REQUEST_COLUMNS = (
     "max_itl_s e2e_s normalized_latency_s tenant"
 )
 STEP_COLUMNS = (
-    "step replica iterations decided_at start end last_arrival_seen prefill_tokens "
-    "decode_requests context_tokens running waiting free_blocks preempted stored_tokens"
+    "step replica iterations decided_at start end last_arrival_seen prefill_requests "
+    "prefill_tokens prefill_context prefill_attention decode_requests context_tokens "
+    "padding_requests padding_context sampled swapped_blocks running waiting free_blocks preempted "
+    "stored_tokens idle_looks"
 )
 
 

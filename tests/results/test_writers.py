@@ -15,8 +15,11 @@ from rich.console import Console
 from schedsim.memory import PagedKVCache
 from schedsim.request import Request
 from schedsim.results import DecisionWriter, RunDirectory, StepLog, TimelineWriter, build_result
+from schedsim.results.columns import StepColumns
+from schedsim.results.step_log import DEVICE_COLUMNS, FLOAT_COLUMNS, INT_COLUMNS
 from schedsim.results.table import render_table
-from schedsim.scheduler import Scheduler, Step
+from schedsim.results.tables import steps_table
+from schedsim.scheduler import Batch, Scheduler, Step
 from tests.results.runs import VLLM, Run, make_trace, runs, serve
 
 
@@ -171,24 +174,61 @@ def test_a_request_rejected_in_line_has_a_slice_up_to_then(tmp_path: Path) -> No
 def test_the_step_log_keeps_what_is_appended() -> None:
     log = StepLog()
     assert (len(log), log.column("end").dtype) == (0, np.float64)
-    log.append(0.5, 1.0, 2.0, 3, 4, 5, 6, 7, 8, 9, 10, 11)
-    log.append(2.5, 3.0, 4.0, -1, 0, 0, 0, 0, 0, 0, 0, 0)
+    request = Request(0, 0.0, 5, 5)
+    batch = Batch(
+        prefill_requests=1,
+        prefill_tokens=2,
+        prefill_context=3,
+        prefill_attention=4.5,
+        decode_requests=5,
+        decode_context=11,
+        padding_requests=7,
+        padding_context=8,
+        sampled=9,
+        swapped_blocks=10,
+        decided_at=0.5,
+        preempted=[request, request],
+    )
+    log.note_idle_look(0.25)
+    log.note_idle_look(0.375)
+    log.append(batch, 1.0, 2.0, 12, 13, 14, 15, 16)
+    log.append(Batch(decided_at=2.5), 3.0, 4.0, -1, 0, 0, 0, 0)
+    log.note_idle_look(5.0)
     assert len(log) == 2
-    first = {name: log.column(name)[0] for name in StepLog.__slots__ if name != "append"}
-    assert first == {
+    names = (*FLOAT_COLUMNS, *INT_COLUMNS, "idle_before")
+    assert {name: log.column(name)[0] for name in names} == {
         "decided_at": 0.5,
         "start": 1.0,
         "end": 2.0,
-        "last_arrival_seen": 3,
-        "prefill_tokens": 4,
+        "last_arrival_seen": 12,
+        "prefill_requests": 1,
+        "prefill_tokens": 2,
+        "prefill_context": 3,
+        "prefill_attention": 4.5,
         "decode_requests": 5,
         "context_tokens": 6,
-        "running": 7,
-        "waiting": 8,
-        "free_blocks": 9,
-        "stored_tokens": 10,
-        "preempted": 11,
+        "padding_requests": 7,
+        "padding_context": 8,
+        "sampled": 9,
+        "swapped_blocks": 10,
+        "running": 13,
+        "waiting": 14,
+        "free_blocks": 15,
+        "stored_tokens": 16,
+        "preempted": 2,
+        "idle_before": 2,
     }
+    table = steps_table(StepColumns.from_log(log), 0)
+    assert table["idle_looks"].to_pylist() == [[0.25, 0.375], []]
+    assert not set(DEVICE_COLUMNS) & set(table.column_names)
+    log.note_device(0.1, 0.2, 0.3)
+    log.note_device(0.4, 0.5, 0.6)
+    table = steps_table(StepColumns.from_log(log), 0)
+    assert [table[name].to_pylist() for name in DEVICE_COLUMNS] == [
+        [0.1, 0.4],
+        [0.2, 0.5],
+        [0.3, 0.6],
+    ]
 
 
 @given(runs())

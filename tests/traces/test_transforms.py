@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schedsim.errors import ConfigError, OutputError, TraceError
 from schedsim.traces import Trace, read_trace, write_trace
 from schedsim.traces import transforms as change
+from schedsim.traces.token_scaling import scale_tokens
 from schedsim.traces.trace import PromptBlocks, TraceSource
 from tests.traces.strategies import traces
 
@@ -96,6 +97,7 @@ SELECTIONS: dict[str, Callable[[Trace], Trace]] = {
     "drop": lambda trace: change.over_context(trace, 30),
     "clip": lambda trace: change.over_context(trace, 12, how="clip"),
     "scale": lambda trace: change.scale_time(trace, 3.0),
+    "tokens": lambda trace: scale_tokens(trace, 0.3),
     "overlay": lambda trace: change.overlay([trace, trace]),
 }
 

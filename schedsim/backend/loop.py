@@ -1,0 +1,228 @@
+"""`EngineLoop`: everything that an engine does but run a batch: arrivals, decisions, books."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from schedsim.errors import PolicyError
+from schedsim.load import Load
+from schedsim.request import Request
+from schedsim.results.step_log import StepLog
+from schedsim.scheduler import Batch, Completion, Scheduler
+
+MAX_FUTILE_PREEMPTIONS = 10_000
+"""Preemptions without an output token in between before the run is called a livelock.
+
+Emitted tokens are never lost, and without preemptions computed ones are not either: a run that goes
+on for ever is one that preempts and emits nothing.
+"""
+
+MAX_IDLE_WAKES = 100_000
+"""Times in a row that a policy may have itself woken to run nothing while nothing arrives."""
+
+PROGRESS_EVERY = 512
+"""Iterations between two reports of progress."""
+
+
+class Observer(Protocol):
+    """Looks at every iteration: right after its decision and right after its completion."""
+
+    def scheduled(
+        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
+    ) -> None:
+        """`batch` was decided; `arrived` came since the decision before."""
+
+    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
+        """The batch ended."""
+
+
+class EngineLoop:
+    """The loop of one replica without its clock.
+
+    A backend calls `look` at every moment at which its engine is free. What comes back runs: the
+    backend calls `begin`, runs the batch and calls `finish`. If nothing runs, `wake` says when to
+    look again. All times are absolute seconds of the run. At equal times completions come first,
+    then arrivals, then the decision. `requests` are those that were released, `num_ended` how many
+    of them finished or were refused, `now` the latest time that the loop was told.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        load: Load,
+        steps: StepLog,
+        *,
+        polls: bool = False,
+        check_every: int | None = None,
+        progress: Callable[[float, int], None] | None = None,
+        progress_every: int = PROGRESS_EVERY,
+    ) -> None:
+        """`polls`: requests are handed over when the engine looks, not at their own time.
+
+        `check_every` N asserts all invariants after every N-th iteration; `progress` is called now
+        and then with the time and the requests that ended.
+        """
+        self.requests: dict[int, Request] = {}
+        self.now = 0.0
+        self.num_ended = 0
+        self.observers: tuple[Observer, ...] = ()
+        self.polls = polls
+        self._scheduler = scheduler
+        self._load = load
+        self._steps = steps
+        self._check_every = check_every
+        self._progress = progress
+        self._progress_every = progress_every
+        self._arrived: list[Request] = []
+        self._last_arrival = -1
+        self._running = 0
+        self._waiting = 0
+        self._futile_preemptions = 0
+        self._idle_wakes = 0
+
+    def look(self, now: float) -> Batch | None:
+        """Take what has arrived by `now` and decide; None, noted in the step log, if nothing runs.
+
+        A batch that only preempts is a batch; it takes no time.
+
+        Raises:
+            PolicyError: the policy raised or asked for something impossible.
+        """
+        self.now = now
+        scheduler = self._scheduler
+        due = self._load.next_time
+        if due is not None and due <= now:
+            self._take_arrivals(now)
+        if scheduler.has_work:
+            batch = scheduler.schedule(now)
+            if scheduler.rejected:
+                self._settle_rejected(now)
+            if not batch.is_empty or batch.preempted:
+                return batch
+        self._steps.note_idle_look(now)
+        return None
+
+    def begin(self, batch: Batch, start: float) -> None:
+        """Tell the observers of `batch`, which `look` just returned and which begins at `start`."""
+        scheduler = self._scheduler
+        self._running, self._waiting = scheduler.num_running, len(scheduler.queue)
+        if self.observers:
+            for observer in self.observers:
+                observer.scheduled(scheduler, batch, self._arrived, start)
+            self._arrived = []
+
+    def finish(self, batch: Batch, start: float, end: float) -> None:
+        """Book the batch, which ran from `start` to `end`.
+
+        Raises:
+            PolicyError: a hook of the policy raised, or it preempts for ever and emits nothing.
+        """
+        scheduler = self._scheduler
+        # What is held while the iteration runs, before its finished requests give theirs back.
+        stored = scheduler.stored_tokens + batch.prefill_tokens + batch.decode_requests
+        free_blocks = scheduler.kv_cache.free_blocks
+        completion = scheduler.complete(batch, end)
+        self.now = end
+        self._steps.append(
+            batch,
+            start,
+            end,
+            self._last_arrival,
+            self._running,
+            self._waiting,
+            free_blocks,
+            stored,
+        )
+        for request in completion.finished:
+            self.num_ended += 1
+            self._load.ended(request, end)
+        if scheduler.rejected:
+            self._settle_rejected(end)
+        for observer in self.observers:
+            observer.completed(scheduler, completion, end)
+        if self._check_every is not None and batch.iteration % self._check_every == 0:
+            scheduler.check()
+        if self._progress is not None and batch.iteration % self._progress_every == 0:
+            self._progress(end, self.num_ended)
+        self._watch_for_livelock(batch)
+
+    def wake(self, now: float) -> float | None:
+        """When to look again after a look at `now` that ran nothing; None: nothing is left to do.
+
+        Raises:
+            PolicyError: work is left that nothing will ever run, or the policy names no later time.
+        """
+        scheduler = self._scheduler
+        times = [] if self._load.next_time is None else [self._load.next_time]
+        if scheduler.has_work:
+            wake = scheduler.wake_at()
+            if wake is not None:
+                if not wake > now:  # NaN included
+                    raise PolicyError(
+                        f"policy {scheduler.policy.name!r} ran nothing at {now} s and asks to be "
+                        f"woken at {wake} s, which is not later"
+                    )
+                times.append(wake)
+                self._idle_wakes += 1
+        if self._idle_wakes > MAX_IDLE_WAKES:
+            raise PolicyError(
+                f"livelock: policy {scheduler.policy.name!r} had itself woken {MAX_IDLE_WAKES} "
+                f"times in a row up to {now} s and ran nothing; let `wake_at` name the time at "
+                "which something can run"
+            )
+        if times:
+            return min(times)
+        if not scheduler.has_work:
+            return None
+        raise PolicyError(
+            f"deadlock: policy {scheduler.policy.name!r} runs nothing at {now} s while "
+            f"{scheduler.num_running} requests run and {len(scheduler.queue)} wait, nothing will "
+            f"arrive, and wake_at says no time; first in line: {_first(scheduler)}"
+        )
+
+    # ---- inside
+
+    def _take_arrivals(self, now: float) -> None:
+        load, scheduler = self._load, self._scheduler
+        due = load.next_time
+        while due is not None and due <= now:
+            request, output_tokens = load.take()
+            request.released = now if self.polls else request.arrival
+            self.requests[request.id] = request
+            self._last_arrival = request.id
+            self._idle_wakes = 0
+            if scheduler.add(request, output_tokens, now) and self.observers:
+                self._arrived.append(request)
+            if scheduler.rejected:
+                self._settle_rejected(now)
+            due = load.next_time
+
+    def _settle_rejected(self, now: float) -> None:
+        """Tell the load who was rejected, so that it goes on without them."""
+        for request in self._scheduler.rejected:
+            self.num_ended += 1
+            self._load.ended(request, now)
+        self._scheduler.rejected.clear()
+
+    def _watch_for_livelock(self, batch: Batch) -> None:
+        self._idle_wakes = 0
+        if batch.sampled:
+            self._futile_preemptions = 0
+        elif batch.preempted:
+            self._futile_preemptions += len(batch.preempted)
+            if self._futile_preemptions >= MAX_FUTILE_PREEMPTIONS:
+                raise PolicyError(
+                    f"livelock: policy {self._scheduler.policy.name!r} preempted "
+                    f"{self._futile_preemptions} times up to iteration {batch.iteration} "
+                    f"without one output token; last request {batch.preempted[-1].id}"
+                )
+
+
+def _first(scheduler: Scheduler) -> str:
+    request = scheduler.queue.first()
+    if request is None:
+        return "nobody"
+    need = scheduler.kv_cache.blocks_for(request.num_known_tokens)
+    return (
+        f"request {request.id} ({request.num_known_tokens} tokens, {need} blocks; "
+        f"{scheduler.kv_cache.free_blocks} free)"
+    )

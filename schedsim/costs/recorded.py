@@ -1,0 +1,110 @@
+"""`recorded:RUN_DIR`: the moments of another run, simulated or measured, iteration by iteration."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schedsim.errors import ConfigError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_COLUMNS = (
+    "decided_at",
+    "start",
+    "end",
+    "idle_looks",
+    "prefill_tokens",
+    "decode_requests",
+    "preempted",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedTimes:
+    """When each iteration of a run was decided, began and ended, in absolute seconds of that run.
+
+    `idle_looks[idle_offsets[i]:idle_offsets[i + 1]]` are the moments before iteration i at which
+    its engine looked and ran nothing. `prefill_tokens`, `decode_requests` and `preempted` say what
+    each iteration was. `complete` is false for a run that was stopped. `polled` says that its
+    requests were handed over when the engine looked, as on a device.
+    """
+
+    name: str
+    decided_at: Floats
+    start: Floats
+    end: Floats
+    idle_looks: Floats
+    idle_offsets: Ints
+    prefill_tokens: Ints
+    decode_requests: Ints
+    preempted: Ints
+    complete: bool
+    polled: bool
+
+    def __len__(self) -> int:
+        return len(self.end)
+
+    def describe(self) -> dict[str, Any]:
+        """The run that the times are from."""
+        return {"name": "recorded", "run": self.name, "iterations": len(self)}
+
+
+def load_recorded(directory: str) -> RecordedTimes:
+    """The times of the run whose results are in `directory`.
+
+    Raises:
+        ConfigError: no run is there, or its steps are missing, damaged or of an older form; names
+            the file.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    folder = Path(directory)
+    manifest = _read_manifest(folder, directory)
+    path = folder / "steps.parquet"
+    try:
+        table = pyarrow.parquet.read_table(path, columns=list(_COLUMNS), use_threads=False)
+    except (OSError, pyarrow.ArrowInvalid, pyarrow.ArrowKeyError) as error:
+        raise ConfigError(
+            f"--step-time recorded:{directory}: {path} cannot be read as the steps of a run: "
+            f"{str(error).splitlines()[0]}; run it again with this version of schedsim"
+        ) from None
+    columns = {name: table.column(name).combine_chunks() for name in _COLUMNS}
+    looks, ends = columns["idle_looks"], columns["end"]
+
+    def numbers(name: str) -> npt.NDArray[Any]:
+        values: npt.NDArray[Any] = columns[name].to_numpy(zero_copy_only=False)
+        return values
+
+    return RecordedTimes(
+        name=directory,
+        decided_at=numbers("decided_at"),
+        start=numbers("start"),
+        end=ends.flatten().to_numpy(zero_copy_only=False),
+        idle_looks=looks.flatten().to_numpy(zero_copy_only=False),
+        idle_offsets=looks.offsets.to_numpy().astype(np.int64),
+        prefill_tokens=numbers("prefill_tokens"),
+        decode_requests=numbers("decode_requests"),
+        preempted=numbers("preempted"),
+        complete=bool(manifest.get("complete")),
+        polled="execution" in manifest,
+    )
+
+
+def _read_manifest(folder: Path, directory: str) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict):
+            raise ValueError("not a JSON object")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--step-time recorded:{directory}: {path} is not the manifest of a run: {error}; give "
+            "the directory that `schedsim run --out` or `schedsim execute --out` wrote"
+        ) from None
+    return manifest
