@@ -77,9 +77,7 @@ def room_for_blocks(
     shape: ModelSpec, dtype: torch.dtype, block_size: int, device: torch.device
 ) -> tuple[int, str]:
     """KV blocks that fit beside the weights, which are on the device already, and why so many."""
-    block_bytes = (
-        2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize * block_size
-    )
+    block_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize * block_size
     if device.type == "cpu":
         return CPU_CACHE_BYTES // block_bytes, f"{CPU_CACHE_BYTES / 2**30:g} GiB of memory"
     torch.cuda.empty_cache()  # what loading left behind counts as free

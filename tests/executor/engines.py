@@ -23,7 +23,9 @@ from schedsim.scheduler import Scheduler
 from tests.core.harness import Iteration, Jobs, Journal
 
 CONFIG = tiny(layers=2, hidden=16, head_dim=8, heads=4, kv_heads=2, intermediate=24, vocab=31)
-WEIGHTS = {dtype: random_weights(CONFIG, 7, dtype=dtype) for dtype in (torch.float32, torch.float64)}
+WEIGHTS = {
+    dtype: random_weights(CONFIG, 7, dtype=dtype) for dtype in (torch.float32, torch.float64)
+}
 
 
 @dataclass
