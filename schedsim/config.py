@@ -87,6 +87,22 @@ def make_execution_settings(**values: Any) -> ExecutionSettings:
     return _made(ExecutionSettings, values)
 
 
+def choose_model(model: str | None, execution: ExecutionSettings) -> str:
+    """The model of an execution: the one named, or that of the weights, or `tiny`.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    if execution.weights is None:
+        return model or "tiny"
+    if model is not None:
+        raise ConfigError(
+            f"--model {model} and --weights {execution.weights}: the weights bring their own "
+            "config.json; leave --model out"
+        )
+    return execution.weights
+
+
 def _made(kind: type[_Settings], values: dict[str, Any]) -> _Settings:
     try:
         return kind(**values)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from schedsim.cli import doctor, listing, run, trace
+from schedsim.cli import doctor, execute, listing, run, trace
 
 app = typer.Typer(
     name="schedsim",
@@ -34,6 +34,7 @@ def main(
 
 
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("execute", epilog=execute.EXAMPLES)(execute.execute)
 app.add_typer(trace.app, name="trace")
 app.command("policies")(listing.policies)
 app.command("models")(listing.models)

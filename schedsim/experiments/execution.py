@@ -1,4 +1,4 @@
-"""From settings to an engine on a device. torch is imported when something is called, not before."""
+"""From settings to an engine on a device; torch is imported when something is called."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from schedsim.config import MAX_BLOCKS, ExecutionSettings, RunSettings
 from schedsim.costs import load_gpu
 from schedsim.errors import ConfigError
+from schedsim.experiments.runs import Outcome, RunOptions, run_prepared
 from schedsim.experiments.setup import (
     PreparedRun,
     Sizes,
@@ -88,6 +89,35 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
     return DeviceModel(decoder, described, device_name(device))
 
 
+def execute_policy(
+    trace: Trace,
+    settings: RunSettings,
+    options: RunOptions,
+    *,
+    model: DeviceModel,
+    policy: Policy | None = None,
+    progress: Callable[[float, int], None] | None = None,
+) -> Outcome:
+    """Execute one policy on a prepared trace and write its directory, if `options` name one.
+
+    As `run_policy`, in real time on the loaded `model`.
+
+    Raises:
+        ConfigError, PolicyError: before the run starts.
+        OutputError: the directory or a file cannot be written.
+    """
+    prepared = prepare_execution(
+        trace,
+        settings,
+        model,
+        policy=policy,
+        check_every=options.check_every,
+        progress=progress,
+        command=options.command,
+    )
+    return run_prepared(prepared, options)
+
+
 def prepare_execution(
     trace: Trace,
     settings: RunSettings,
@@ -121,7 +151,6 @@ def prepare_execution(
         shape,
         kv_cache.total_blocks,
         kv_cache.block_size,
-        num_host_blocks=kv_cache.host_blocks,
         dtype=decoder.dtype,
         device=decoder.device,
     )

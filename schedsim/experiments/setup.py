@@ -8,6 +8,7 @@ import numpy as np
 
 from schedsim.backend import Backend
 from schedsim.config import RunSettings
+from schedsim.content import Content
 from schedsim.costs import (
     GPUSpec,
     KVCapacity,
@@ -120,6 +121,7 @@ class PreparedEngine:
 
     scheduler: Scheduler
     load: Load
+    content: Content
     slo: SLO | None
     resolved: dict[str, int | str]
     notes: tuple[str, ...]
@@ -173,7 +175,7 @@ def prepare_engine(
         "max_output": max_output,
     }
     load = Load(trace, outputs, concurrency=settings.concurrency)
-    return PreparedEngine(scheduler, load, slo, resolved, tuple(notes))
+    return PreparedEngine(scheduler, load, Content.of(trace, outputs), slo, resolved, tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)
