@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from schedsim.costs.models import ModelSpec
 from schedsim.errors import ConfigError
 from schedsim.specs import unknown_name
 
@@ -73,20 +72,17 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def room_for_blocks(
-    shape: ModelSpec, dtype: torch.dtype, block_size: int, device: torch.device
-) -> tuple[int, str]:
-    """KV blocks that fit beside the weights, which are on the device already, and why so many."""
-    block_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize * block_size
+def room_for_cache(device: torch.device) -> tuple[int, str]:
+    """Bytes that a KV cache may take beside the weights, which are there already, and why."""
     if device.type == "cpu":
-        return CPU_CACHE_BYTES // block_bytes, f"{CPU_CACHE_BYTES / 2**30:g} GiB of memory"
+        return CPU_CACHE_BYTES, f"{CPU_CACHE_BYTES / 2**30:g} GiB of memory"
     torch.cuda.empty_cache()  # what loading left behind counts as free
     free, total = torch.cuda.mem_get_info(device)
     why = (
         f"{MEMORY_SHARE:.0%} of the {free / 2**30:.1f} GiB that the weights leave of "
         f"{total / 2**30:.1f} GiB"
     )
-    return int(free * MEMORY_SHARE) // block_bytes, why
+    return int(free * MEMORY_SHARE), why
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from schedsim.request import Request
 from schedsim.scheduler import Batch
 
 WARM_UP_TOKENS = 256
-"""Tokens of the longest forward pass that warms up."""
+"""Tokens of the prefill that warms up."""
 
 _NOT_FINITE = -1  # stands for the token of a row whose logits are NaN or infinite
 

@@ -1,6 +1,7 @@
 """From settings to an engine on a device; torch is imported when something is called."""
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -25,6 +26,8 @@ from schedsim.traces.trace import Trace
 if TYPE_CHECKING:
     from schedsim.executor.model import Decoder
 
+INSTALL = "pip install 'schedsim[executor]'"
+
 PACKAGES = ("torch", "safetensors", "transformers")
 
 
@@ -33,11 +36,14 @@ class DeviceModel:
     """A model on its device, loaded once for all runs of a command.
 
     `described` is the manifest's section `execution`, `device` the hardware's own name.
+    `cache_bytes` is the room for a KV cache, measured before the first one, and `why` so much.
     """
 
     decoder: "Decoder"
     described: dict[str, Any]
     device: str
+    cache_bytes: int
+    why: str
 
 
 def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> DeviceModel:
@@ -52,7 +58,13 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
 
     from schedsim.executor.attention import ATTENTIONS
     from schedsim.executor.config import load_config
-    from schedsim.executor.device import choose_dtype, device_name, is_out_of_memory, open_device
+    from schedsim.executor.device import (
+        choose_dtype,
+        device_name,
+        is_out_of_memory,
+        open_device,
+        room_for_cache,
+    )
     from schedsim.executor.model import Decoder
     from schedsim.executor.weights import random_weights
 
@@ -86,7 +98,7 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
         "threads": torch.get_num_threads(),
         "seed": settings.seed,
     }
-    return DeviceModel(decoder, described, device_name(device))
+    return DeviceModel(decoder, described, device_name(device), *room_for_cache(device))
 
 
 def execute_policy(
@@ -115,7 +127,12 @@ def execute_policy(
         progress=progress,
         command=options.command,
     )
-    return run_prepared(prepared, options)
+    outcome = run_prepared(prepared, options)
+    error: BaseException | None = outcome.error
+    while error is not None:  # what its frames hold is the KV cache, whose room the next run needs
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    return outcome
 
 
 def prepare_execution(
@@ -143,7 +160,7 @@ def prepare_execution(
 
     decoder = model.decoder
     shape = decoder.config.shape
-    sizes = choose_device_sizes(settings, decoder)
+    sizes = choose_device_sizes(settings, model)
     estimator = choose_estimator(settings, shape, load_gpu(settings.gpu))
     engine = prepare_engine(trace, settings, sizes, estimator, policy)
     kv_cache = engine.scheduler.kv_cache
@@ -177,19 +194,18 @@ def prepare_execution(
     return PreparedRun(backend, resolved, engine.notes, manifest)
 
 
-def choose_device_sizes(settings: RunSettings, decoder: "Decoder") -> Sizes:
+def choose_device_sizes(settings: RunSettings, model: DeviceModel) -> Sizes:
     """Block count and context length of an engine whose weights are on the device.
 
     Raises:
         ConfigError: the weights leave no room for a block.
     """
-    from schedsim.executor.device import room_for_blocks
-
+    decoder, size, why = model.decoder, settings.block_size, model.why
     shape = decoder.config.shape
     if settings.blocks is not None:
         return fit_context(settings, shape, settings.blocks)
-    size = settings.block_size
-    room, why = room_for_blocks(shape, decoder.dtype, size, decoder.device)
+    token_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * decoder.dtype.itemsize
+    room = model.cache_bytes // (token_bytes * size)
     if room < 1:
         raise ConfigError(
             f"no KV block of {size} tokens fits into {why} on {decoder.device}; take a smaller "
@@ -204,17 +220,21 @@ def choose_device_sizes(settings: RunSettings, decoder: "Decoder") -> Sizes:
     return sizes._replace(notes=(note, *sizes.notes))
 
 
+def missing_packages() -> list[str]:
+    """Packages that an execution needs and this Python has not."""
+    return [name for name in ("torch", "safetensors") if util.find_spec(name) is None]
+
+
 def require_torch() -> None:
-    """Say how to get what the executor needs and this Python has not.
+    """Stop, before anything else is done, where the executor cannot run.
 
     Raises:
-        ConfigError: torch or safetensors is not installed.
+        ConfigError: torch or safetensors is not installed; says how to get it.
     """
-    missing = [name for name in ("torch", "safetensors") if util.find_spec(name) is None]
+    missing = missing_packages()
     if missing:
         raise ConfigError(
-            f"the executor needs {' and '.join(missing)}, which this Python has not: "
-            "pip install 'schedsim[executor]'"
+            f"the executor needs {' and '.join(missing)}, which this Python has not: {INSTALL}"
         )
 
 

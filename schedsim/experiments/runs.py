@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from schedsim.backend import Backend
 from schedsim.config import RunSettings
@@ -106,9 +107,10 @@ def run_prepared(prepared: PreparedRun, options: RunOptions) -> Outcome:
     finally:
         for writer in writers:
             writer.abort()  # no effect on one that is closed
-    summary = outcome.result.summary
-    updates = speed(summary["output_tokens"], summary["requests"]["finished"], cpu_s)
-    updates["stopped"] = outcome.stopped
+    updates: dict[str, Any] = {"stopped": outcome.stopped}
+    if "execution" not in prepared.manifest:
+        summary = outcome.result.summary
+        updates |= speed(summary["output_tokens"], summary["requests"]["finished"], cpu_s)
     directory.finish(updates, complete=outcome.stopped is None)
     return outcome
 
