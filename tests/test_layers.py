@@ -24,6 +24,7 @@ LAYERS = {
     "schedsim.predictors": 2,
     "schedsim.output_limit": 2,
     "schedsim.load": 2,
+    "schedsim.content": 2,
     "schedsim.costs": 3,
     "schedsim.results": 3,
     "schedsim.backend": 3,

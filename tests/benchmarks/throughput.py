@@ -58,7 +58,7 @@ def simulate(trace: schedsim.Trace, settings: RunSettings) -> None:
 
 def simulate_and_measure(trace: schedsim.Trace, settings: RunSettings) -> None:
     """The simulation, its tables and its summary."""
-    simulation = prepare_run(trace, settings).simulation
+    simulation = prepare_run(trace, settings).backend
     simulation.run()
     build_result(simulation.record())
 
