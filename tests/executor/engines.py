@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from schedsim.executor.execution import Execution
 from schedsim.executor.forward_batch import ForwardBatch, Segment, build_batch
 from schedsim.executor.kv_cache import KVStore
 from schedsim.executor.model import Decoder
-from schedsim.executor.runner import ModelRunner
+from schedsim.executor.runner import ModelRunner, PreparedBatch
 from schedsim.executor.timer import ClockTimer
 from schedsim.executor.weights import random_weights
 from schedsim.load import Load
@@ -64,11 +65,11 @@ class KeepingRunner(ModelRunner):
 
     decoder: KeepingDecoder
 
-    def __init__(self, *parts: object) -> None:
+    def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.rows: list[tuple[int, int, Tensor]] = []
 
-    def run(self, prepared) -> float:
+    def run(self, prepared: PreparedBatch) -> float:
         self.decoder.rows = []
         seconds = super().run(prepared)
         for request, (length, logits) in zip(prepared.sampling, self.decoder.rows, strict=True):
@@ -86,7 +87,6 @@ class Executed:
     content: Content
     jobs: Jobs
     dtype: torch.dtype
-    clock: Clock
 
     def expected(self, request: int) -> Tensor:
         """Logits after each token that the trace declares for `request`, by one forward pass."""
@@ -98,9 +98,10 @@ class Executed:
         return Decoder(CONFIG, WEIGHTS[self.dtype]).forward(batch, store)
 
 
-def execute(
+def make_execution(
     policy: Policy,
     jobs: Jobs,
+    clock: Clock,
     *,
     blocks: int = 1000,
     block_size: int = 4,
@@ -110,12 +111,9 @@ def execute(
     concurrency: int | None = None,
     memory: str = "paged",
     dtype: torch.dtype = torch.float64,
-    clock: Clock | None = None,
-) -> Executed:
-    """Execute `jobs` to the end, all invariants asserted after every iteration."""
+) -> tuple[Execution, KeepingRunner]:
+    """An execution of `jobs` before its start, all invariants asserted after every iteration."""
     trace, outputs = jobs.trace(), jobs.split()
-    content = Content.of(trace, outputs)
-    clock = clock or Clock(0.01)
     kv_cache = make_kv_cache(memory, blocks, block_size)
     store = KVStore(CONFIG.shape, blocks, block_size, dtype=dtype)
     for layer in store.layers:
@@ -128,7 +126,9 @@ def execute(
         max_model_len=max_model_len,
         estimator=lambda shape: 1.0,
     )
-    runner = KeepingRunner(KeepingDecoder(dtype), store, kv_cache, content, ClockTimer(clock))
+    runner = KeepingRunner(
+        KeepingDecoder(dtype), store, kv_cache, Content.of(trace, outputs), ClockTimer(clock)
+    )
     execution = Execution(
         trace,
         scheduler,
@@ -138,9 +138,16 @@ def execute(
         sleep=clock.sleep,
         check_every=1,
     )
+    return execution, runner
+
+
+def execute(policy: Policy, jobs: Jobs, *, clock: Clock | None = None, **engine: Any) -> Executed:
+    """Execute `jobs` to the end; `engine` are the options of `make_execution`."""
+    execution, runner = make_execution(policy, jobs, clock or Clock(0.01), **engine)
     journal = Journal()
     execution.observe(journal)
     assert execution.run()
-    assert not scheduler.has_work
     result = build_result(execution.record())
-    return Executed(result, journal.iterations, runner.rows, content, jobs, dtype, clock)
+    content = Content.of(jobs.trace(), jobs.split())
+    dtype = runner.decoder.dtype
+    return Executed(result, journal.iterations, runner.rows, content, jobs, dtype)
