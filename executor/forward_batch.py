@@ -16,13 +16,16 @@ class Segment(NamedTuple):
 
     `token_ids` go to positions `context`, `context` + 1, …; the `context` tokens before them are
     in the cache. `block_table` names the sequence's blocks in order and reaches at least to the
-    last new token. `samples` says that the logits after the last token are wanted.
+    last new token. `samples` says that the logits after the last token are wanted. With `writes`
+    False the cache holds the new tokens' keys and values already: what is computed for them again
+    goes to the null block.
     """
 
-    token_ids: Sequence[int]
+    token_ids: Sequence[int] | np.ndarray
     context: int
     block_table: Sequence[int]
     samples: bool = True
+    writes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,15 @@ def build_batch(
     tables = _padded_tables([segment.block_table for segment in segments], ends, block_size)
     owners = np.repeat(np.arange(len(segments)), query_lengths)
     slots = tables[owners, positions // block_size] * block_size + positions % block_size
+    slots[~np.array([segment.writes for segment in segments])[owners]] = 0
     samples = np.array([segment.samples for segment in segments])
     token_ids = np.concatenate([np.asarray(segment.token_ids) for segment in segments])
 
     def tensor(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values.astype(np.int64)).to(device)
+        host = torch.from_numpy(values.astype(np.int64))
+        if torch.device(device).type == "cuda":
+            host = host.pin_memory()  # or the copy would wait for the device
+        return host.to(device, non_blocking=True)
 
     metadata = AttentionMetadata(
         query_lengths=tuple(query_lengths.tolist()),

@@ -7,8 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from schedsim.errors import ConfigError, OutputError, PolicyError, SchedsimError, TraceError
-    from schedsim.experiments.api import simulate
+    from schedsim.errors import (
+        ConfigError,
+        ExecutionError,
+        OutputError,
+        PolicyError,
+        SchedsimError,
+        TraceError,
+    )
+    from schedsim.experiments.api import execute, simulate
     from schedsim.policies.base import Gate, Policy, Release
     from schedsim.request import Request, Status
     from schedsim.results.result import Result
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConfigError",
+    "ExecutionError",
     "Gate",
     "OutputError",
     "Policy",
@@ -33,6 +41,7 @@ __all__ = [
     "Step",
     "Trace",
     "TraceError",
+    "execute",
     "generate",
     "read_trace",
     "sample_trace",
@@ -42,6 +51,7 @@ __all__ = [
 
 _PLACES = {
     "ConfigError": "schedsim.errors",
+    "ExecutionError": "schedsim.errors",
     "Gate": "schedsim.policies.base",
     "OutputError": "schedsim.errors",
     "Policy": "schedsim.policies.base",
@@ -54,6 +64,7 @@ _PLACES = {
     "Step": "schedsim.scheduler.step",
     "Trace": "schedsim.traces.trace",
     "TraceError": "schedsim.errors",
+    "execute": "schedsim.experiments.api",
     "generate": "schedsim.traces.generators.presets",
     "read_trace": "schedsim.traces.readers",
     "sample_trace": "schedsim.traces.sample",

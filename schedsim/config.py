@@ -1,6 +1,6 @@
 """`RunSettings`: everything that a run depends on beside the trace, checked once, at the edge."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -10,6 +10,8 @@ from schedsim.specs import unknown_name
 
 MAX_BLOCKS = 2**24
 """More KV blocks than machines have; each one costs the simulator some bytes of memory."""
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
@@ -50,23 +52,70 @@ class RunSettings(BaseModel):
     slo_tpot: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
+class ExecutionSettings(BaseModel):
+    """What an engine on a device depends on beside the `RunSettings`.
+
+    `weights` is a directory in Hugging Face's layout, None draws random ones from the run's seed.
+    None for `device` takes the GPU if there is one, for `dtype` what suits the device, for
+    `threads` what torch chooses on this CPU.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    attention: str = "torch"
+    threads: int | None = Field(None, ge=1, le=4096)
+
+
 def make_settings(**values: Any) -> RunSettings:
     """`RunSettings` from keyword arguments.
 
     Raises:
         ConfigError: an unknown setting or a value out of range; names all of them.
     """
+    return _made(RunSettings, values)
+
+
+def make_execution_settings(**values: Any) -> ExecutionSettings:
+    """`ExecutionSettings` from keyword arguments.
+
+    Raises:
+        ConfigError: as `make_settings`.
+    """
+    return _made(ExecutionSettings, values)
+
+
+def choose_model(model: str | None, execution: ExecutionSettings) -> str:
+    """The model of an execution: the one named, or that of the weights, or `tiny`.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    if execution.weights is None:
+        return model or "tiny"
+    if model is not None:
+        raise ConfigError(
+            f"--model {model} and --weights {execution.weights}: the weights bring their own "
+            "config.json; leave --model out"
+        )
+    return execution.weights
+
+
+def _made(kind: type[_Settings], values: dict[str, Any]) -> _Settings:
     try:
-        return RunSettings(**values)
+        return kind(**values)
     except ValidationError as error:
-        raise ConfigError("; ".join(map(_told, error.errors()))) from None
+        told = (_told(problem, kind) for problem in error.errors())
+        raise ConfigError("; ".join(told)) from None
 
 
-def _told(problem: ErrorDetails) -> str:
+def _told(problem: ErrorDetails, kind: type[BaseModel]) -> str:
     """One problem in our words, where pydantic's are about inputs and not about settings."""
     name, value = str(problem["loc"][0]), problem["input"]
     if problem["type"] == "extra_forbidden":
-        return str(unknown_name("setting", name, RunSettings.model_fields))
+        return str(unknown_name("setting", name, kind.model_fields))
     for bound, words in _LIMITS.items():
         if bound in problem.get("ctx", {}):
             return f"{name}={value!r} must be {words} {problem['ctx'][bound]}"

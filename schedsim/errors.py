@@ -17,6 +17,10 @@ class PolicyError(SchedsimError):
     """A policy raised, asked for something impossible or left work that can never run."""
 
 
+class ExecutionError(SchedsimError):
+    """An engine on a device cannot go on: no memory, or numbers that are none."""
+
+
 class ReplayError(SchedsimError):
     """A replay of a recorded run decided otherwise than that run."""
 

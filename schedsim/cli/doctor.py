@@ -9,6 +9,7 @@ from rich.table import Table
 
 from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import user_errors
+from schedsim.experiments.execution import INSTALL, missing_packages
 
 PACKAGES = ("numpy", "pyarrow", "pandas", "pydantic", "simpy", "typer", "torch", "triton")
 
@@ -23,6 +24,7 @@ def doctor() -> None:
     for package in PACKAGES:
         table.add_row(package, _version(package))
     table.add_row("simulation", "yes: schedsim run")
+    table.add_row("execution", escape(_execution()))
     table.add_row("CUDA device", escape(_gpu()))
     stdout_console().print(table)
 
@@ -32,6 +34,13 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _execution() -> str:
+    missing = missing_packages()
+    if missing:
+        return f"no: {' and '.join(missing)} missing; {INSTALL}"
+    return "yes: schedsim execute"
 
 
 def _gpu() -> str:

@@ -1,4 +1,4 @@
-"""A progress bar on stderr with simulated time and ETA; silent where stderr is no terminal."""
+"""A progress bar on stderr with the run's time and ETA; silent where stderr is no terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +11,8 @@ Report = Callable[[float, int], None]
 
 
 @contextmanager
-def progress_bar(label: str, total: int, quiet: bool) -> Iterator[Report | None]:
-    """Gives a function to report (simulated seconds, ended requests) to; None when silent."""
+def progress_bar(label: str, total: int, quiet: bool, unit: str) -> Iterator[Report | None]:
+    """Gives a function to report (seconds of the run, ended requests) to; None when silent."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -20,15 +20,15 @@ def progress_bar(label: str, total: int, quiet: bool) -> Iterator[Report | None]
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("requests, {task.fields[simulated]:,.0f} s simulated, ETA"),
+        TextColumn("requests, {task.fields[seconds]:,.0f} {task.fields[unit]}, ETA"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )
     with progress:
-        task = progress.add_task(label, total=total, simulated=0.0)
+        task = progress.add_task(label, total=total, seconds=0.0, unit=unit)
 
-        def report(simulated: float, ended: int) -> None:
-            progress.update(task, completed=ended, simulated=simulated)
+        def report(seconds: float, ended: int) -> None:
+            progress.update(task, completed=ended, seconds=seconds)
 
         yield report

@@ -15,7 +15,7 @@ from schedsim.cli.calibrate import errors_table, percent
 from schedsim.cli.console import stdout_console
 from schedsim.cli.diff import EXIT_DIFFERENT, print_comparison
 from schedsim.cli.errors import user_errors
-from schedsim.cli.run import note, read_for_run
+from schedsim.cli.side_by_side import note, read_for_run
 from schedsim.cli.working import working
 from schedsim.errors import ConfigError
 from schedsim.experiments.validation import Replay, Validation, requests_table
@@ -190,6 +190,8 @@ def _remark(validation: Validation, out: Path | None) -> None:
             f"{validation.run.path} has no decision record, so the replay was held to its batch "
             "sizes only; run it again with --decisions"
         )
+    for text in validation.simulated.notes:
+        note(text)
     divergence = validation.divergence
     if divergence is not None:
         where = (

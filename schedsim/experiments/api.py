@@ -1,11 +1,12 @@
-"""`simulate`: the main job as one Python call."""
+"""`simulate` and `execute`: the main jobs as one Python call each."""
 
 from pathlib import Path
 from typing import Any
 
-from schedsim.config import make_settings
+from schedsim.config import choose_model, make_execution_settings, make_settings
 from schedsim.costs.base import StepCost
-from schedsim.experiments.runs import INTERRUPTED, RunOptions, run_policy
+from schedsim.experiments.execution import execute_policy, load_device_model
+from schedsim.experiments.runs import INTERRUPTED, Outcome, RunOptions, run_policy
 from schedsim.experiments.setup import prepare_trace
 from schedsim.policies.base import Policy
 from schedsim.results import Result
@@ -43,6 +44,60 @@ def simulate(
         policy=policy if isinstance(policy, Policy) else None,
         cost=cost,
     )
+    return _result(outcome)
+
+
+def execute(
+    trace: Trace,
+    policy: str | Policy = "vllm",
+    *,
+    model: str | None = None,
+    weights: Path | str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    attention: str = "torch",
+    threads: int | None = None,
+    out: Path | str | None = None,
+    check_every: int | None = None,
+    **settings: Any,
+) -> Result:
+    """Run `policy` on `trace` on a real model, in real time, and return its tables and summary.
+
+    `weights` is a directory in Hugging Face's layout; without it `model` (default: `tiny`) gets
+    random weights from the seed. `device` is `cpu`, `cuda` or `cuda:N`, `dtype` the type to compute
+    in; see `schedsim.config.ExecutionSettings`. The rest is as in `simulate`.
+
+    Raises:
+        ConfigError: a setting is wrong, torch is not installed, or the weights do not load.
+        ExecutionError: the device cannot go on; with `out`, what had finished is kept there.
+        PolicyError, OutputError: as `simulate`.
+    """
+    execution = make_execution_settings(
+        weights=None if weights is None else str(weights),
+        device=device,
+        dtype=dtype,
+        attention=attention,
+        threads=threads,
+    )
+    is_object = isinstance(policy, Policy)
+    chosen = make_settings(
+        policy=repr(policy) if is_object else policy,
+        model=choose_model(model, execution),
+        **settings,
+    )
+    return _result(
+        execute_policy(
+            prepare_trace(trace, chosen),
+            chosen,
+            RunOptions(None if out is None else Path(out), check_every=check_every),
+            model=load_device_model(chosen, execution),
+            policy=policy if isinstance(policy, Policy) else None,
+        )
+    )
+
+
+def _result(outcome: Outcome) -> Result:
+    """The result of a run that came to its end; what stopped it is raised."""
     if outcome.stopped == INTERRUPTED:
         raise KeyboardInterrupt
     if outcome.error is not None:

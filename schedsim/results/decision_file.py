@@ -19,7 +19,7 @@ _LISTS = ("arrived", "preempted", "sampled", "finished", "running", "waiting")
 class DecisionFile:
     """A decision record: `meta` in its first line, then one record an iteration.
 
-    `name` is what it is called, by default its path. `lines` streams the rest; it can be iterated once at a time.
+    `name` is what it is called, by default its path. `lines` streams the rest.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:

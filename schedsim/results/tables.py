@@ -78,7 +78,7 @@ def steps_table(columns: StepColumns, replica: int) -> pa.Table:
         "idle_looks": _lists(columns.idle_looks, idle_offsets),
     }
     if size and len(columns.gpu_s) == size:
-        table |= {name: getattr(columns, name) for name in DEVICE_COLUMNS}
+        table |= {name: _nullable(getattr(columns, name)) for name in DEVICE_COLUMNS}
     return pa.table(table)
 
 

@@ -185,7 +185,7 @@ def test_lists_have_a_line_each(command: str, shown: list[str]) -> None:
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
-        ((), ["run", "policies", "models", "gpus", "doctor", "trace"]),
+        ((), ["run", "execute", "policies", "models", "gpus", "doctor", "trace"]),
         (("run",), ["Examples", "schedsim run trace.csv.gz --policy vllm", "--slo", "--check"]),
         (("policies",), ["List"]),
         (("models",), ["List"]),

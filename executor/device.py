@@ -1,0 +1,92 @@
+"""The device that an engine runs on: found, named, asked for its free memory."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from schedsim.errors import ConfigError
+from schedsim.specs import unknown_name
+
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+CPU_CACHE_BYTES = 2**30
+"""What a KV cache takes on a CPU where nobody says how many blocks it has."""
+
+MEMORY_SHARE = 0.9
+"""Share of a GPU's free memory, weights already on it, that the KV cache takes; the rest is for
+activations."""
+
+_MEMORY_PHRASES = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
+
+
+def open_device(name: str | None) -> torch.device:
+    """The device called `cpu`, `cuda` or `cuda:N`; None takes the GPU if there is one.
+
+    Raises:
+        ConfigError: another name, or a GPU that torch does not see.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name is None:
+        name = "cuda" if count else "cpu"
+    kind, _, index = name.partition(":")
+    if name == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda" or (name != "cuda" and not index.isdecimal()):
+        raise unknown_name("device", name, ("cpu", "cuda", "cuda:N"))
+    if int(index or 0) >= count:
+        seen = f"torch sees {count} CUDA devices" if count else "torch sees no CUDA device"
+        raise ConfigError(f"--device {name}: {seen}; `schedsim doctor` says more, cpu always works")
+    device = torch.device("cuda", int(index or 0))
+    torch.cuda.set_device(device)
+    return device
+
+
+def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """The type called `name`; None takes float32 on a CPU and bfloat16 on a GPU.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if name is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in DTYPES:
+        raise unknown_name("dtype", name, DTYPES)
+    return DTYPES[name]
+
+
+def device_name(device: torch.device) -> str:
+    """What the hardware calls itself."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else ():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def room_for_cache(device: torch.device) -> tuple[int, str]:
+    """Bytes that a KV cache may take beside the weights, which are there already, and why."""
+    if device.type == "cpu":
+        return CPU_CACHE_BYTES, f"{CPU_CACHE_BYTES / 2**30:g} GiB of memory"
+    torch.cuda.empty_cache()  # what loading left behind counts as free
+    free, total = torch.cuda.mem_get_info(device)
+    why = (
+        f"{MEMORY_SHARE:.0%} of the {free / 2**30:.1f} GiB that the weights leave of "
+        f"{total / 2**30:.1f} GiB"
+    )
+    return int(free * MEMORY_SHARE), why
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch or numpy says that memory is short; on a CPU torch has no class for it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(phrase in str(error) for phrase in _MEMORY_PHRASES)

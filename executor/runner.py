@@ -1,0 +1,181 @@
+"""`ModelRunner`: performs the core's batches on a decoder. No clock of the run, no decision.
+
+The ids fed in are those that the trace declares. Every sampled row is computed to its greedy token
+all the same, because an engine pays for that; the token goes no further.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from schedsim.content import Content
+from schedsim.errors import ExecutionError
+from schedsim.executor.device import is_out_of_memory
+from schedsim.executor.forward_batch import ForwardBatch, Segment, build_batch
+from schedsim.executor.kv_cache import KVStore
+from schedsim.executor.model import Decoder
+from schedsim.executor.timer import Timer
+from schedsim.memory import KVCache
+from schedsim.request import Request
+from schedsim.scheduler import Batch
+
+WARM_UP_TOKENS = 256
+"""Tokens of the prefill that warms up."""
+
+_NOT_FINITE = -1  # stands for the token of a row whose logits are NaN or infinite
+
+
+class PreparedBatch(NamedTuple):
+    """A batch with its tensors on the device; `forward` is None where no token runs.
+
+    `sampling` are the requests of the sampled rows, in their order.
+    """
+
+    batch: Batch
+    forward: ForwardBatch | None
+    sampling: list[Request]
+
+
+class ModelRunner:
+    """Runs batches of one scheduler, whose memory manager is `kv_cache`, on `decoder`.
+
+    A running request computes its tokens [context, context + tokens) with the block table that
+    `kv_cache` has for it, and samples if they reach its newest known token. A padding member of a
+    static batch takes part with its last computed token once more: the same work as a decode,
+    reading its own blocks; what it would write goes to the null block and its sample is dropped.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        store: KVStore,
+        kv_cache: KVCache,
+        content: Content,
+        timer: Timer,
+    ) -> None:
+        """`store` holds the blocks of `kv_cache`; `timer` measures the work of the device."""
+        assert store.num_blocks == kv_cache.total_blocks, "store and manager differ in blocks"
+        assert store.block_size == kv_cache.block_size, "store and manager differ in block size"
+        self.decoder = decoder
+        self.store = store
+        self._kv_cache = kv_cache
+        self._content = content
+        self._timer = timer
+
+    def prepare(self, batch: Batch, padding: Sequence[Request] = ()) -> PreparedBatch:
+        """Everything that the host does for `batch`: token ids, block tables, tensors.
+
+        `padding` are the scheduler's padding members. Right from the decision until the batch is
+        completed.
+        """
+        segments, sampling = [], []
+        for request, tokens, _, context in batch.expand():
+            end = context + tokens
+            samples = end == request.num_known_tokens
+            segments.append(self._segment(request, context, end, samples))
+            if samples:
+                sampling.append(request)
+        if segments:
+            for request in padding:
+                last = request.num_computed_tokens - 1
+                segments.append(self._segment(request, last, last + 1)._replace(writes=False))
+                sampling.append(request)
+        with self._told_if_out_of_memory(batch):
+            forward = self._build(segments) if segments else None
+        return PreparedBatch(batch, forward, sampling)
+
+    def run(self, prepared: PreparedBatch) -> float:
+        """Run the model and sample; return when the host can see the tokens.
+
+        Returns the seconds that the device worked on it.
+
+        Raises:
+            ExecutionError: logits that are not finite, or no memory; names the iteration.
+        """
+        batch = prepared.batch
+        timer = self._timer
+        tokens: list[int] = []
+        with self._told_if_out_of_memory(batch):
+            timer.begin()
+            if prepared.forward is None:
+                timer.end()
+            else:
+                visible = self._sample(self.decoder.forward(prepared.forward, self.store))
+                timer.end()
+                tokens = visible.tolist()
+        for request, token in zip(prepared.sampling, tokens, strict=True):
+            if token == _NOT_FINITE:
+                raise self._not_finite(batch, request)
+        return timer.seconds()
+
+    def warm_up(self) -> None:
+        """Run a prefill, a decode and both in one batch, so that no iteration pays for first calls.
+
+        Writes nothing but the null block.
+
+        Raises:
+            ExecutionError: no memory.
+        """
+        vocab = self.decoder.config.shape.vocab
+        length = min(WARM_UP_TOKENS, self.decoder.config.shape.max_model_len)
+        blocks = min(-(-length // self.store.block_size), self.store.num_blocks)
+        length = min(length, blocks * self.store.block_size)
+        table = list(range(1, blocks + 1))
+        prefill = Segment([token % vocab for token in range(length)], 0, table, writes=False)
+        decode = Segment([0], length - 1, table, writes=False)
+        for segments in ([prefill], [decode], [prefill, decode]):
+            with self._told_if_out_of_memory(None):
+                self._sample(self.decoder.forward(self._build(segments), self.store)).tolist()
+
+    # ---- inside
+
+    def _segment(self, request: Request, start: int, end: int, samples: bool = True) -> Segment:
+        vocab = self.decoder.config.shape.vocab
+        token_ids = self._content.token_ids(request.id, start, end, vocab)
+        return Segment(token_ids, start, self._kv_cache.block_table(request), samples)
+
+    def _build(self, segments: Sequence[Segment]) -> ForwardBatch:
+        return build_batch(segments, self.store.block_size, device=self.decoder.device)
+
+    def _sample(self, logits: Tensor) -> Tensor:
+        """The greedy token of each row, on its way to the host."""
+        with torch.inference_mode():
+            is_finite = torch.isfinite(logits).all(dim=-1)
+            tokens = torch.where(is_finite, logits.argmax(dim=-1), _NOT_FINITE)
+            return tokens.to("cpu", non_blocking=True)
+
+    def _not_finite(self, batch: Batch, request: Request) -> ExecutionError:
+        kind = str(self.decoder.dtype).removeprefix("torch.")
+        remedy = "check the weights"
+        if kind == "float16":
+            remedy += ", or run with --dtype bfloat16 or float32: float16 ends at 65504"
+        elif kind == "bfloat16":
+            remedy += ", or see whether --dtype float32 runs"
+        return ExecutionError(
+            f"iteration {batch.iteration}: the logits of request {request.id} hold NaN or "
+            f"infinity ({kind}); {remedy}"
+        )
+
+    @contextmanager
+    def _told_if_out_of_memory(self, batch: Batch | None) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = str(error).partition("\n")[0]
+            where = "before the first iteration"
+            if batch is not None:
+                tokens = batch.prefill_tokens + batch.decode_requests
+                requests = batch.prefill_requests + batch.decode_requests
+                where = (
+                    f"in iteration {batch.iteration}, which runs {tokens} tokens of {requests} "
+                    "requests"
+                )
+            raise ExecutionError(
+                f"out of memory on {self.decoder.device} {where}; take fewer --blocks, a smaller "
+                f"--token-budget or fewer --max-seqs ({problem})"
+            ) from error

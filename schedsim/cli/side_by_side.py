@@ -1,0 +1,160 @@
+"""Policies on one trace, one after the other, and what is printed of them."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import typer
+
+from schedsim.cli.console import stdout_console
+from schedsim.cli.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from schedsim.cli.progress import Report, progress_bar
+from schedsim.cli.working import working
+from schedsim.config import RunSettings
+from schedsim.errors import ConfigError
+from schedsim.experiments.runs import (
+    INTERRUPTED,
+    Outcome,
+    RunOptions,
+    folder_names,
+    run_directories,
+)
+from schedsim.policies import POLICIES
+from schedsim.policies.loading import make_policy
+from schedsim.results import render_table
+from schedsim.traces import Trace, read_trace
+from schedsim.traces.sample import sample_trace
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command writes, checks and prints."""
+
+    out: Path | None
+    decisions: bool
+    timeline: bool
+    check: int | None
+    as_json: bool
+    quiet: bool
+
+
+class RunOne(Protocol):
+    """Runs one policy, as `run_policy` does."""
+
+    def __call__(
+        self,
+        trace: Trace,
+        settings: RunSettings,
+        options: RunOptions,
+        *,
+        progress: Report | None,
+    ) -> Outcome: ...
+
+
+def check_output(settings: Sequence[RunSettings], output: Output) -> list[Path | None]:
+    """Where each policy writes; a wrong name or place stops the command before anything runs.
+
+    Raises:
+        ConfigError, PolicyError: a policy cannot be made.
+        OutputError: the directory for results is in use.
+    """
+    specs = [chosen.policy for chosen in settings]
+    for spec in specs:
+        make_policy(spec)
+    if output.out is None and (output.decisions or output.timeline):
+        raise ConfigError("--decisions and --timeline write files: name a directory with --out")
+    return run_directories(output.out, specs)
+
+
+def read_for_run(
+    path: Path | None, spread_ticks: bool, think_cap: float | None, quiet: bool
+) -> Trace:
+    """The trace at `path`, or the bundled sample, with notes on what reading it did.
+
+    Raises:
+        ConfigError, TraceError: it cannot be read, or an option is not for it.
+    """
+    if path is None:
+        if spread_ticks or think_cap is not None:
+            raise ConfigError(
+                "--spread-ticks and --think-cap are for a trace of your own: the bundled sample "
+                "has neither ticks nor think times"
+            )
+        trace = sample_trace()
+    else:
+        if str(path) in POLICIES and not path.exists():
+            raise ConfigError(f"{path} is no trace file but a policy: write --policy {path}")
+        with nullcontext() if quiet else working(f"reading {path}"):
+            trace = read_trace(path, spread_ticks=spread_ticks, think_cap_s=think_cap)
+    if not quiet:
+        for reason, rows in trace.source.dropped.items():
+            note(f"{trace.source.name}: {rows} of {trace.source.rows_read} rows dropped: {reason}")
+        for text in trace.source.notes:
+            note(f"{trace.source.name}: {text}")
+    return trace
+
+
+def run_all(
+    trace: Trace,
+    settings: Sequence[RunSettings],
+    directories: list[Path | None],
+    output: Output,
+    run_one: RunOne,
+    *,
+    unit: str,
+) -> None:
+    """Run each policy on a prepared trace, print the table, and end as the runs ended.
+
+    `unit` says what the progress bar's seconds are.
+
+    Raises:
+        typer.Exit: with 130 after Ctrl-C and with 2 after an error in the middle of a run.
+    """
+    names = folder_names([chosen.policy for chosen in settings])
+    command = ["schedsim", *sys.argv[1:]]
+    outcomes: dict[str, Outcome] = {}
+    for label, chosen, directory in zip(names, settings, directories, strict=True):
+        options = RunOptions(directory, output.decisions, output.timeline, output.check, command)
+        with progress_bar(label, len(trace), output.quiet, unit) as progress:
+            outcomes[label] = run_one(trace, chosen, options, progress=progress)
+        if outcomes[label].stopped == INTERRUPTED:
+            break
+    _report(outcomes, directories, output)
+    _fail_if_stopped(outcomes, directories)
+
+
+def _report(outcomes: dict[str, Outcome], directories: list[Path | None], output: Output) -> None:
+    results = {label: outcome.result for label, outcome in outcomes.items()}
+    if not output.quiet:
+        for text in dict.fromkeys(n for outcome in outcomes.values() for n in outcome.notes):
+            whose = [label for label, outcome in outcomes.items() if text in outcome.notes]
+            note(text if len(whose) == len(outcomes) else f"{', '.join(whose)}: {text}")
+    if output.as_json:
+        summaries = {label: result.summary for label, result in results.items()}
+        typer.echo(json.dumps(summaries, indent=2, ensure_ascii=False))
+    else:
+        stdout_console().print(render_table(results))
+    if not output.quiet:
+        for directory in directories:
+            if directory is not None and directory.exists():
+                note(f"results in {directory}")
+
+
+def _fail_if_stopped(outcomes: dict[str, Outcome], directories: list[Path | None]) -> None:
+    stopped = []
+    for outcome, directory in zip(outcomes.values(), directories, strict=False):
+        if outcome.stopped is not None:
+            stopped.append(outcome.stopped)
+            kept = "" if directory is None else f"; what had finished is kept in {directory}"
+            typer.echo(f"error: {outcome.stopped}{kept}", err=True)
+    if stopped:
+        raise typer.Exit(EXIT_INTERRUPTED if INTERRUPTED in stopped else EXIT_USER_ERROR)
+
+
+def note(text: str) -> None:
+    """A remark on stderr."""
+    typer.echo(f"note: {text}", err=True)

@@ -1,0 +1,245 @@
+"""From settings to an engine on a device; torch is imported when something is called."""
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata, util
+from typing import TYPE_CHECKING, Any
+
+from schedsim.config import MAX_BLOCKS, ExecutionSettings, RunSettings
+from schedsim.costs import load_gpu
+from schedsim.errors import ConfigError
+from schedsim.experiments.runs import Outcome, RunOptions, run_prepared
+from schedsim.experiments.setup import (
+    PreparedRun,
+    Sizes,
+    choose_estimator,
+    fit_context,
+    prepare_engine,
+    run_manifest,
+)
+from schedsim.policies import Policy
+from schedsim.specs import unknown_name
+from schedsim.traces.trace import Trace
+
+if TYPE_CHECKING:
+    from schedsim.executor.model import Decoder
+
+INSTALL = "pip install 'schedsim[executor]'"
+
+PACKAGES = ("torch", "safetensors", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceModel:
+    """A model on its device, loaded once for all runs of a command.
+
+    `described` is the manifest's section `execution`, `device` the hardware's own name.
+    `cache_bytes` is the room for a KV cache, measured before the first one, and `why` so much.
+    """
+
+    decoder: "Decoder"
+    described: dict[str, Any]
+    device: str
+    cache_bytes: int
+    why: str
+
+
+def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> DeviceModel:
+    """Read or draw the weights and put them on the device.
+
+    Raises:
+        ConfigError: torch is not installed; an unknown device, type or model; weights that are
+            missing, damaged, of other shapes than their config.json says, or too large.
+    """
+    require_torch()
+    import torch
+
+    from schedsim.executor.attention import ATTENTIONS
+    from schedsim.executor.config import load_config
+    from schedsim.executor.device import (
+        choose_dtype,
+        device_name,
+        is_out_of_memory,
+        open_device,
+        room_for_cache,
+    )
+    from schedsim.executor.model import Decoder
+    from schedsim.executor.weights import random_weights
+
+    if execution.attention not in ATTENTIONS:
+        raise unknown_name("attention", execution.attention, ATTENTIONS)
+    device = open_device(execution.device)
+    dtype = choose_dtype(execution.dtype, device)
+    if execution.threads is not None:
+        torch.set_num_threads(execution.threads)
+    config = load_config(settings.model)
+    try:
+        if execution.weights is None:
+            weights = random_weights(config, settings.seed, dtype=dtype, device=device)
+        else:
+            from schedsim.executor.checkpoint import load_weights
+
+            weights = load_weights(execution.weights, config, dtype=dtype, device=device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = config.shape.num_parameters * dtype.itemsize / 1e9
+        raise ConfigError(
+            f"the {size:.1f} GB of weights of {config.shape.name} do not fit on {device}; take a "
+            f"smaller model or a narrower --dtype ({str(error).splitlines()[0]})"
+        ) from None
+    decoder = Decoder(config, weights, attention=ATTENTIONS[execution.attention])
+    described = execution.model_dump() | {
+        "weights": execution.weights or f"random, seed {settings.seed}",
+        "device": str(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "seed": settings.seed,
+    }
+    return DeviceModel(decoder, described, device_name(device), *room_for_cache(device))
+
+
+def execute_policy(
+    trace: Trace,
+    settings: RunSettings,
+    options: RunOptions,
+    *,
+    model: DeviceModel,
+    policy: Policy | None = None,
+    progress: Callable[[float, int], None] | None = None,
+) -> Outcome:
+    """Execute one policy on a prepared trace and write its directory, if `options` name one.
+
+    As `run_policy`, in real time on the loaded `model`.
+
+    Raises:
+        ConfigError, PolicyError: before the run starts.
+        OutputError: the directory or a file cannot be written.
+    """
+    prepared = prepare_execution(
+        trace,
+        settings,
+        model,
+        policy=policy,
+        check_every=options.check_every,
+        progress=progress,
+        command=options.command,
+    )
+    outcome = run_prepared(prepared, options)
+    error: BaseException | None = outcome.error
+    while error is not None:  # what its frames hold is the KV cache, whose room the next run needs
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    return outcome
+
+
+def prepare_execution(
+    trace: Trace,
+    settings: RunSettings,
+    model: DeviceModel,
+    *,
+    policy: Policy | None = None,
+    check_every: int | None = None,
+    progress: Callable[[float, int], None] | None = None,
+    command: Sequence[str] = (),
+) -> PreparedRun:
+    """Build the execution that `settings` describe on a prepared trace, with a KV cache of its own.
+
+    `policy` replaces what the settings name.
+
+    Raises:
+        ConfigError: a name, a parameter or a size is wrong, or there is no memory for the blocks.
+        PolicyError: a policy of the user's does not import.
+    """
+    from schedsim.executor.execution import Execution
+    from schedsim.executor.kv_cache import KVStore
+    from schedsim.executor.runner import ModelRunner
+    from schedsim.executor.timer import make_timer
+
+    decoder = model.decoder
+    shape = decoder.config.shape
+    sizes = choose_device_sizes(settings, model)
+    estimator = choose_estimator(settings, shape, load_gpu(settings.gpu))
+    engine = prepare_engine(trace, settings, sizes, estimator, policy)
+    kv_cache = engine.scheduler.kv_cache
+    store = KVStore(
+        shape,
+        kv_cache.total_blocks,
+        kv_cache.block_size,
+        dtype=decoder.dtype,
+        device=decoder.device,
+    )
+    clock = time.perf_counter
+    runner = ModelRunner(
+        decoder, store, kv_cache, engine.content, make_timer(decoder.device, clock)
+    )
+    backend = Execution(
+        trace,
+        engine.scheduler,
+        engine.load,
+        runner,
+        clock=clock,
+        sleep=time.sleep,
+        slo=engine.slo,
+        check_every=check_every,
+        progress=progress,
+    )
+    resolved = {**engine.resolved, "step_time": "measured"}
+    manifest = run_manifest(trace, settings, resolved, engine.notes, estimator, command)
+    manifest["execution"] = model.described
+    manifest["device"] = model.device
+    manifest["versions"] |= {name: _version(name) for name in PACKAGES}
+    return PreparedRun(backend, resolved, engine.notes, manifest)
+
+
+def choose_device_sizes(settings: RunSettings, model: DeviceModel) -> Sizes:
+    """Block count and context length of an engine whose weights are on the device.
+
+    Raises:
+        ConfigError: the weights leave no room for a block.
+    """
+    decoder, size, why = model.decoder, settings.block_size, model.why
+    shape = decoder.config.shape
+    if settings.blocks is not None:
+        return fit_context(settings, shape, settings.blocks)
+    token_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * decoder.dtype.itemsize
+    room = model.cache_bytes // (token_bytes * size)
+    if room < 1:
+        raise ConfigError(
+            f"no KV block of {size} tokens fits into {why} on {decoder.device}; take a smaller "
+            "model, a narrower --dtype or a smaller --block-size"
+        )
+    most = settings.max_seqs * -(-(settings.max_model_len or shape.max_model_len) // size)
+    blocks = min(room, most, MAX_BLOCKS)
+    if blocks == most:
+        why = f"{settings.max_seqs} seats of the longest context"
+    sizes = fit_context(settings, shape, blocks)
+    note = f"{blocks} KV blocks of {size} tokens on {decoder.device}: {why}; --blocks sets others"
+    return sizes._replace(notes=(note, *sizes.notes))
+
+
+def missing_packages() -> list[str]:
+    """Packages that an execution needs and this Python has not."""
+    return [name for name in ("torch", "safetensors") if util.find_spec(name) is None]
+
+
+def require_torch() -> None:
+    """Stop, before anything else is done, where the executor cannot run.
+
+    Raises:
+        ConfigError: torch or safetensors is not installed; says how to get it.
+    """
+    missing = missing_packages()
+    if missing:
+        raise ConfigError(
+            f"the executor needs {' and '.join(missing)}, which this Python has not: {INSTALL}"
+        )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,126 @@
+"""Whatever the scheduler decides, every sampled row is what the whole sequence gives uncached."""
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from schedsim.policies.loading import make_policy
+from tests.core.harness import Jobs
+from tests.core.test_random_policies import Dice
+from tests.executor.engines import Executed, execute
+from tests.executor.models import relative_error
+
+POLICIES = ("vllm", "sarathi,chunk_size=5", "vllm-v0", "static,batch_size=3")
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
+
+LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=7)
+OUTPUTS = st.lists(st.integers(1, 20), min_size=7, max_size=7)
+ARRIVALS = st.lists(st.floats(0, 1), min_size=7, max_size=7)
+
+
+def check_rows(executed: Executed) -> None:
+    lengths: dict[int, set[int]] = defaultdict(set)
+    expected = {}
+    for request, length, logits in executed.rows:
+        if request not in expected:
+            expected[request] = executed.expected(request)
+        error = relative_error(logits, expected[request][length - 1])
+        assert error < TOLERANCE[executed.dtype], f"request {request} after {length} tokens"
+        lengths[request].add(length)
+    requests = executed.result.requests
+    for request in requests[requests["status"] == "finished"]["request"]:
+        prompt, output = executed.jobs.prompts[request], executed.jobs.outputs[request]
+        assert lengths[request] == set(range(prompt, prompt + output))
+
+
+def jobs_of(prompts: list[int], outputs: list[int], arrivals: list[float]) -> Jobs:
+    count = len(prompts)
+    return Jobs(prompts, outputs[:count], arrivals=[0.0, *sorted(arrivals[: count - 1])])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@settings(max_examples=15)
+@given(
+    prompts=LENGTHS,
+    outputs=OUTPUTS,
+    arrivals=ARRIVALS,
+    block_size=st.integers(1, 5),
+    spare=st.integers(0, 8),
+    seats=st.integers(1, 5),
+    budget=st.integers(20, 50),
+    dtype=st.sampled_from((torch.float32, torch.float64)),
+)
+def test_every_policy_computes_what_the_sequences_give_alone(
+    policy: str,
+    prompts: list[int],
+    outputs: list[int],
+    arrivals: list[float],
+    block_size: int,
+    spare: int,
+    seats: int,
+    budget: int,
+    dtype: torch.dtype,
+) -> None:
+    executed = execute(
+        make_policy(policy),
+        jobs_of(prompts, outputs, arrivals),
+        blocks=-(-40 // block_size) + spare,
+        block_size=block_size,
+        seats=seats,
+        budget=budget,
+        dtype=dtype,
+    )
+    check_rows(executed)
+
+
+@settings(max_examples=40)
+@given(
+    prompts=LENGTHS,
+    outputs=OUTPUTS,
+    arrivals=ARRIVALS,
+    block_size=st.integers(1, 5),
+    spare=st.integers(0, 8),
+    concurrency=st.none() | st.integers(1, 4),
+    seed=st.integers(0, 2**32),
+    flags=st.tuples(st.booleans(), st.booleans()),
+)
+def test_random_decisions_compute_what_the_sequences_give_alone(
+    prompts: list[int],
+    outputs: list[int],
+    arrivals: list[float],
+    block_size: int,
+    spare: int,
+    concurrency: int | None,
+    seed: int,
+    flags: tuple[bool, bool],
+) -> None:
+    executed = execute(
+        Dice(seed, 1.0, *flags),
+        jobs_of(prompts, outputs, arrivals),
+        blocks=-(-40 // block_size) + spare,
+        block_size=block_size,
+        seats=4,
+        budget=30,
+        concurrency=concurrency,
+    )
+    check_rows(executed)
+
+
+def test_a_preempted_request_is_recomputed_and_goes_on() -> None:
+    jobs = Jobs([9, 8, 7], [12, 12, 12])
+    executed = execute(make_policy("vllm"), jobs, blocks=10, block_size=4, seats=3)
+    assert sum(len(iteration.preempted) for iteration in executed.iterations) > 0
+    assert executed.result.requests["recomputed_tokens"].sum() > 0
+    check_rows(executed)
+
+
+def test_finished_members_of_a_static_batch_are_computed_to_its_end() -> None:
+    executed = execute(make_policy("static,batch_size=2"), Jobs([6, 3], [2, 9]), budget=None)
+    assert len(executed.rows) == 2 * 9
+    lengths = [length for request, length, _ in executed.rows if request == 0]
+    assert lengths == [6, 7] + [7] * 7
+    check_rows(executed)
