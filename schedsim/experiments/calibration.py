@@ -33,7 +33,6 @@ the first keeps the cost of all."""
 _DEPENDENT = 1e-3
 _HARD_TO_TELL = 100.0
 _DIGITS = 9
-_MAX_ROUNDS = 30
 
 
 def calibrate(runs: Sequence[StoredRun]) -> FittedFile:
@@ -76,57 +75,45 @@ def calibrate(runs: Sequence[StoredRun]) -> FittedFile:
 
 
 def fit(iterations: Iterations) -> Parts:
-    """The coefficients that fit best.
-
-    Errors count relative to the fitted period, not to the measured one: of times that scatter by a
-    factor, those that came out short would else count more, and the fit be too short. So the fit is
-    repeated with the periods of the one before.
-    """
-    scale = np.maximum(iterations.period, np.median(iterations.period))
-    for _ in range(_MAX_ROUNDS):
-        parts = _fit(iterations, _positive(scale))
-        before, scale = scale, fitted_periods(parts, iterations)
-        if np.abs(scale - before).max() <= 1e-6 * before.max():
-            break
-    return Parts(host=_rounded(parts.host), device=_rounded(parts.device), gap=_rounded(parts.gap))
-
-
-def _fit(iterations: Iterations, scale: Floats) -> Parts:
+    """The coefficients that fit best; errors count relative to the fitted whole of an iteration."""
     design = iterations.terms
 
-    def part(target: Floats, rows: npt.NDArray[np.bool_]) -> Coefficients:
+    def part(target: Floats, rows: npt.NDArray[np.bool_], scale: Floats | None) -> Coefficients:
         """Terms are chosen on the rows at hand: those left out may have told two of them apart."""
         if not rows.any():
             return Coefficients()
         matrix = np.column_stack([design[name][rows] for name in _PRIORITY])
-        places = independent(matrix / scale[rows, None], _DEPENDENT)
-        values = robust_nonnegative(matrix[:, places], target[rows], scale[rows])
+        weighted = matrix / _positive(iterations.period if scale is None else scale)[rows, None]
+        places = independent(weighted, _DEPENDENT)
+        own_scale = None if scale is None else scale[rows]
+        values = robust_nonnegative(matrix[:, places], target[rows], own_scale).tolist()
         names = [_PRIORITY[place] for place in places]
-        return Coefficients(**dict(zip(names, values.tolist(), strict=True)))
+        return Coefficients(
+            **{
+                name: float(f"{value:.{_DIGITS}g}")
+                for name, value in zip(names, values, strict=True)
+            }
+        )
 
     everywhere = np.ones(len(iterations), dtype=np.bool_)
+    whole = part(iterations.period, everywhere, None)
+    scale = _positive(_seconds(whole, iterations))
     return Parts(
-        host=part(iterations.host, everywhere),
-        device=part(iterations.device, everywhere),
-        gap=part(np.nan_to_num(iterations.gap), ~np.isnan(iterations.gap)),
+        host=part(iterations.host, everywhere, scale),
+        device=part(iterations.device, everywhere, scale),
+        gap=part(np.nan_to_num(iterations.gap), ~np.isnan(iterations.gap), scale),
     )
 
 
-def _rounded(part: Coefficients) -> Coefficients:
-    return Coefficients(
-        **{name: float(f"{value:.{_DIGITS}g}") for name, value in part.model_dump().items()}
-    )
+def _seconds(coefficients: Coefficients, iterations: Iterations) -> Floats:
+    terms = iterations.terms.items()
+    return sum((getattr(coefficients, name) * column for name, column in terms), np.zeros(1))
 
 
 def fitted_periods(parts: Parts, iterations: Iterations) -> Floats:
     """Seconds of each iteration by the fit; without the gap where none was measured."""
-    columns = iterations.terms
-
-    def seconds(coefficients: Coefficients) -> Floats:
-        return sum((getattr(coefficients, name) * columns[name] for name in TERMS), np.zeros(1))
-
-    gap = np.where(np.isnan(iterations.gap), 0.0, seconds(parts.gap))
-    return seconds(parts.host) + seconds(parts.device) + gap
+    gap = np.where(np.isnan(iterations.gap), 0.0, _seconds(parts.gap, iterations))
+    return _seconds(parts.host, iterations) + _seconds(parts.device, iterations) + gap
 
 
 def error_figures(fitted: Floats, measured: Floats) -> dict[str, float | int | None]:
