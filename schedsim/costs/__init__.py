@@ -5,7 +5,7 @@ A new step-time model is a file here that holds a `StepCost`, and an entry in `S
 
 from collections.abc import Callable
 
-from schedsim.costs.base import StepCost
+from schedsim.costs.base import PartedCost, StepCost, StepParts
 from schedsim.costs.capacity import KVCapacity, kv_blocks
 from schedsim.costs.fitted import FittedCost, load_fitted
 from schedsim.costs.gpus import GPUSpec, list_gpus, load_gpu
@@ -106,10 +106,12 @@ __all__ = [
     "KVCapacity",
     "LinearCost",
     "ModelSpec",
+    "PartedCost",
     "RecordedTimes",
     "RooflineAssumptions",
     "RooflineCost",
     "StepCost",
+    "StepParts",
     "kv_blocks",
     "list_gpus",
     "list_models",

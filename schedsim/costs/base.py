@@ -1,6 +1,6 @@
 """`StepCost`: how long an iteration takes; the one thing in which backends differ."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from schedsim.scheduler.batch import BatchShape
 
@@ -21,3 +21,26 @@ class StepCost(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters, JSON-ready, for the manifest."""
+
+
+class StepParts(NamedTuple):
+    """Where the seconds of an iteration go, in the order in which an engine spends them.
+
+    `host` from the decision to the start on the device, `device` from there until the host sees the
+    tokens, `gap` from there until the engine looks for work again.
+    """
+
+    host: float
+    device: float
+    gap: float
+
+
+@runtime_checkable
+class PartedCost(StepCost, Protocol):
+    """A step-time model that knows the engine's own time beside the device's.
+
+    Its `seconds` is the sum of the parts: what an iteration takes in an engine that is never idle.
+    """
+
+    def parts(self, shape: BatchShape) -> StepParts:
+        """The parts of an iteration of this shape, each finite and not negative."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schedsim.costs.base import StepParts
 from schedsim.errors import ConfigError
 from schedsim.results.step_log import StepLog
 from schedsim.scheduler.batch import BatchShape
@@ -42,11 +43,7 @@ COUNTS = TERMS[1:]
 
 
 class Parts(BaseModel):
-    """Where the time of an iteration goes, in the order in which an engine spends it.
-
-    `host` is from the decision to the start on the device, `device` from there until the host sees
-    the tokens, `gap` from there to the next decision, if work is there.
-    """
+    """The coefficients of each of `StepParts`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,11 +73,7 @@ class FittedFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class FittedCost:
-    """Seconds of the whole period of an iteration: its host time, the device's, and the gap.
-
-    The simulator decides the moment it is free and has no host time of its own, so the whole period
-    passes between a decision and its tokens. The terms are added in the order of `TERMS`.
-    """
+    """A `PartedCost`: each part a sum of terms, added in the order of `TERMS`."""
 
     path: str
     file: FittedFile = field(repr=False)
@@ -88,17 +81,14 @@ class FittedCost:
     """Per term, host + device + gap."""
 
     def seconds(self, shape: BatchShape) -> float:
-        """Seconds of an iteration."""
-        total = self.total
-        return (
-            total.base
-            + total.prefill_requests * shape.prefill_requests
-            + total.prefill_tokens * shape.prefill_tokens
-            + total.prefill_attention * shape.prefill_attention
-            + total.decode_requests * (shape.decode_requests + shape.padding_requests)
-            + total.decode_context * (shape.decode_context + shape.padding_context)
-            + total.sampled * shape.sampled
-            + total.swapped_blocks * shape.swapped_blocks
+        """Seconds from a decision to the next, if work is there."""
+        return _seconds(self.total, shape)
+
+    def parts(self, shape: BatchShape) -> StepParts:
+        """The same, part by part."""
+        parts = self.file.parts
+        return StepParts(
+            _seconds(parts.host, shape), _seconds(parts.device, shape), _seconds(parts.gap, shape)
         )
 
     def describe(self) -> dict[str, Any]:
@@ -120,6 +110,19 @@ class FittedCost:
         if not found:
             return []
         return [f"step times of {self.path} go beyond what was measured: {', '.join(found)}"]
+
+
+def _seconds(part: Coefficients, shape: BatchShape) -> float:
+    return (
+        part.base
+        + part.prefill_requests * shape.prefill_requests
+        + part.prefill_tokens * shape.prefill_tokens
+        + part.prefill_attention * shape.prefill_attention
+        + part.decode_requests * (shape.decode_requests + shape.padding_requests)
+        + part.decode_context * (shape.decode_context + shape.padding_context)
+        + part.sampled * shape.sampled
+        + part.swapped_blocks * shape.swapped_blocks
+    )
 
 
 def counts_of(column: Callable[[str], npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from schedsim.config import RunSettings, make_settings
-from schedsim.costs import FittedCost, StepCost, load_gpu, load_model, make_step_cost
+from schedsim.costs import FittedCost, PartedCost, StepCost, load_gpu, load_model, make_step_cost
 from schedsim.errors import ConfigError, ReplayError, ResultError, TraceError
 from schedsim.experiments.calibration import by_kind, error_figures
-from schedsim.experiments.iterations import iterations_of
+from schedsim.experiments.iterations import Iterations, iterations_of
 from schedsim.experiments.runs import Outcome, RunOptions, run_policy
 from schedsim.experiments.setup import prepare_trace
 from schedsim.results.decision_file import DecisionFile
@@ -159,7 +160,7 @@ def validate(
     if simulated.error is not None:
         raise simulated.error
     iterations = iterations_of(run)
-    predicted = np.array([cost.seconds(shape) for shape in iterations.shapes()])
+    predicted = _predicted(cost, iterations)
     return Validation(
         run=run,
         cost=cost,
@@ -254,6 +255,16 @@ def _compared(run: StoredRun, simulated: Path) -> Comparison | None:
     if not run.has_decisions:
         return None
     return compare_decisions(DecisionFile(run.path), DecisionFile(simulated, simulated.name))
+
+
+def _predicted(cost: StepCost, iterations: Iterations) -> npt.NDArray[np.float64]:
+    """The model's seconds of each measured iteration; without the gap where none was measured."""
+    shapes = iterations.shapes()
+    if not isinstance(cost, PartedCost):
+        return np.array([cost.seconds(shape) for shape in shapes])
+    parts = np.array([cost.parts(shape) for shape in shapes])
+    parts[np.isnan(iterations.gap), 2] = 0.0
+    return np.asarray(parts.sum(axis=1))
 
 
 def _metrics(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 import simpy
 
 from schedsim.backend import Backend
-from schedsim.costs.base import StepCost
+from schedsim.costs.base import PartedCost, StepCost
 from schedsim.costs.recorded import RecordedTimes
 from schedsim.errors import ConfigError, SchedsimError
 from schedsim.load import Load
@@ -65,9 +65,13 @@ class Simulation(Backend):
     def _process(
         self, env: simpy.Environment, cost: StepCost
     ) -> Generator[simpy.Event, None, None]:
-        """The engine under a step-time model: it decides the moment it is free."""
+        """The engine under a step-time model: it decides the moment it is free.
+
+        What a model says of the engine's own time passes before and after the batch.
+        """
         loop = self._loop
         seconds = cost.seconds
+        parts = cost.parts if isinstance(cost, PartedCost) else None
         now = 0.0
         while True:
             batch = loop.look(now)
@@ -78,16 +82,23 @@ class Simulation(Backend):
                 now = wake
                 yield env.timeout(max(0.0, now - env.now))
                 continue
-            loop.begin(batch, now)
-            end = now
+            host = duration = gap = 0.0
             if not batch.is_empty:
-                duration = seconds(batch)
-                if not 0.0 <= duration < math.inf:
-                    raise _bad_duration(duration, batch, cost)
-                end += duration
+                if parts is None:
+                    duration = seconds(batch)
+                else:
+                    host, duration, gap = parts(batch)
+                for part in (host, duration, gap):
+                    if not 0.0 <= part < math.inf:
+                        raise _bad_duration(part, batch, cost)
+            start = now + host
+            end = start + duration
+            loop.begin(batch, start)
             yield env.timeout(end - now)
-            loop.finish(batch, now, end)
-            now = end
+            loop.finish(batch, start, end)
+            now = end + gap
+            if gap:
+                yield env.timeout(gap)
 
     def _replay(self, env: simpy.Environment, replay: Replay) -> Generator[simpy.Event, None, None]:
         """The engine at the recorded moments; after the last one, what arrives can only be refused.

@@ -103,6 +103,28 @@ def test_a_run_with_the_file_is_the_run_it_was_fitted_to(runs: Path, tmp_path: P
     assert not [text for text in done.notes if "go beyond" in text]
 
 
+def test_host_time_and_gaps_come_back_as_they_were(runs: Path, tmp_path: Path) -> None:
+    content = calibrated(tmp_path / "fitted.json", runs / "light", runs / "heavy")
+    host = {**content["parts"]["host"], "base": 1e-3, "decode_requests": 2e-5}
+    content["parts"] |= {"host": host, "gap": {**content["parts"]["gap"], "base": 5e-4}}
+    made_up = tmp_path / "made_up.json"
+    made_up.write_text(json.dumps(content))
+    done = schedsim(
+        *("run", "--limit", 150, "--blocks", 900, "--rate-scale", 0.5, "--decisions"),
+        *("--step-time", f"fitted:{made_up}", "--out", tmp_path / "run"),
+    )
+    assert done.exit_code == 0, done.stderr
+    again = calibrated(tmp_path / "again.json", tmp_path / "run")
+    for part in ("host", "device", "gap"):
+        assert again["parts"][part] == pytest.approx(content["parts"][part], rel=1e-6, abs=1e-9)
+    validated = schedsim(
+        "validate", "--from", tmp_path / "run", "--calibration", tmp_path / "again.json", "--json"
+    )
+    printed = json.loads(validated.stdout)
+    assert printed["replay"]["same"] is True
+    assert printed["metrics"]["ttft_s.mean"]["relative_error"] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_a_run_beyond_what_was_measured_is_noted_once(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "fitted.json"
     calibrated(out, runs / "light")

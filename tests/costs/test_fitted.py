@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from schedsim.costs import load_fitted, make_step_cost
+from schedsim.costs import PartedCost, load_fitted, make_step_cost
 from schedsim.costs.fitted import TERMS, Coefficients, FittedFile, Parts, make_fitted
 from schedsim.errors import ConfigError
 from schedsim.scheduler.batch import BatchShape
@@ -53,6 +53,16 @@ def test_each_coefficient_prices_its_own_count_in_every_part() -> None:
     assert make_fitted(content(), "f").seconds(shape) == pytest.approx(
         2.0 + 2.0 + 20 + 100 * attention + 1e3 * 3 + 1e4 * 18 + 100005 * 2 + 4e6
     )
+
+
+@given(batch_shapes())
+def test_the_parts_add_up(shape: BatchShape) -> None:
+    cost = make_fitted(content(), "f")
+    assert isinstance(cost, PartedCost)
+    parts = cost.parts(shape)
+    assert parts.host == 0.5 + 0.25 * shape.prefill_requests
+    assert parts.gap == 5.0 * shape.sampled
+    assert sum(parts) == pytest.approx(cost.seconds(shape))
 
 
 @given(batch_shapes(), batch_shapes())
