@@ -27,3 +27,7 @@ class ReplayError(SchedsimError):
 
 class OutputError(SchedsimError):
     """A result directory or file cannot be written."""
+
+
+class ResultError(SchedsimError):
+    """Result files that were to be read are absent, damaged, incomplete or of another kind."""

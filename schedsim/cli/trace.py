@@ -10,7 +10,8 @@ import typer
 
 from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import user_errors
-from schedsim.cli.trace_generate import Force, Seed, check_out, generate, report_written
+from schedsim.cli.output_file import Force
+from schedsim.cli.trace_generate import Seed, check_out, generate, report_written
 from schedsim.cli.trace_tables import as_json, info_table, rows_table
 from schedsim.cli.working import working
 from schedsim.errors import ConfigError

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from schedsim.cli.errors import user_errors
+from schedsim.cli.output_file import Force, check_file
 from schedsim.cli.working import working
-from schedsim.errors import ConfigError, OutputError
+from schedsim.errors import ConfigError
 from schedsim.traces import Trace, write_trace
 from schedsim.traces.generators import (
     LAWS,
@@ -27,7 +28,6 @@ from schedsim.traces.generators.arrivals import Poisson
 from schedsim.traces.writing import SUFFIXES
 
 Seed = Annotated[int, typer.Option(help="The same seed gives the same file, byte for byte.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 
 @user_errors()
@@ -140,12 +140,7 @@ def check_out(out: Path, force: bool) -> None:
     """
     if not out.name.endswith(SUFFIXES):
         raise ConfigError(f"{out}: the suffix must be one of {', '.join(SUFFIXES)}")
-    if not out.parent.is_dir():
-        raise OutputError(f"{out}: the folder {out.parent} does not exist; create it first")
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder; give a file name")
-    if out.exists() and not force:
-        raise OutputError(f"{out} exists; choose another name or replace it with --force")
+    check_file(out, force)
 
 
 def report_written(trace: Trace, out: Path) -> None:

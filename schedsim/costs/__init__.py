@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from schedsim.costs.base import StepCost
 from schedsim.costs.capacity import KVCapacity, kv_blocks
+from schedsim.costs.fitted import FittedCost, load_fitted
 from schedsim.costs.gpus import GPUSpec, list_gpus, load_gpu
 from schedsim.costs.linear import LinearCost, load_linear
 from schedsim.costs.models import ModelSpec, list_models, load_model
@@ -25,10 +26,10 @@ def make_step_cost(
     gpu: GPUSpec | None = None,
     tensor_parallel: int = 1,
 ) -> StepCost:
-    """Build the step-time model of the spec `text`: `roofline`, `roofline,key=value…` or
-    `linear:FILE`.
+    """Build the step-time model of the spec `text`: `roofline`, `roofline,key=value…`,
+    `linear:FILE` or `fitted:FILE`.
 
-    `roofline` needs `model` and `gpu`; `linear` uses neither.
+    `roofline` needs `model` and `gpu`; the others use neither.
 
     Raises:
         ConfigError: an unknown name or parameter, a model or GPU that is needed and not given, or
@@ -53,11 +54,21 @@ def _roofline(
 def _linear(
     text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int
 ) -> StepCost:
-    # All that stands behind the colon is the path, commas and equals signs included.
+    return load_linear(_path(text, "linear:FILE, a TOML file of coefficients"))
+
+
+def _fitted(
+    text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int
+) -> StepCost:
+    return load_fitted(_path(text, "fitted:FILE, a file that `schedsim calibrate` wrote"))
+
+
+def _path(text: str, form: str) -> str:
+    """All that stands behind the colon, commas and equals signs included."""
     path = text.partition(":")[2].strip()
     if not path:
-        raise ConfigError(f"--step-time {text}: write linear:FILE, a TOML file of coefficients")
-    return load_linear(path)
+        raise ConfigError(f"--step-time {text}: write {form}")
+    return path
 
 
 def make_step_time(
@@ -80,6 +91,7 @@ def make_step_time(
 
 
 STEP_COSTS: dict[str, Callable[[str, ModelSpec | None, GPUSpec | None, int], StepCost]] = {
+    "fitted": _fitted,
     "linear": _linear,
     "roofline": _roofline,
 }
@@ -89,6 +101,7 @@ of tensor parallelism."""
 
 __all__ = [
     "STEP_COSTS",
+    "FittedCost",
     "GPUSpec",
     "KVCapacity",
     "LinearCost",
@@ -100,6 +113,7 @@ __all__ = [
     "kv_blocks",
     "list_gpus",
     "list_models",
+    "load_fitted",
     "load_gpu",
     "load_linear",
     "load_model",

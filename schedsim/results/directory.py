@@ -101,6 +101,22 @@ class RunDirectory:
             raise
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write one file under a temporary name and rename it when it is whole.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary = _temporary(path)
+    try:
+        with _reported(path):
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
 def check_unused(path: Path) -> None:
     """Refuse a directory for results that is there and not empty.
 

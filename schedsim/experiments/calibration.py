@@ -1,0 +1,231 @@
+"""`calibrate`: a `fitted` step-time model from the iterations of runs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schedsim.costs.fitted import COUNTS, TERMS, Coefficients, FittedFile, Parts
+from schedsim.errors import ConfigError, ResultError
+from schedsim.experiments.iterations import KINDS, Iterations, iterations_of, joined
+from schedsim.experiments.least_squares import independent, inflation, robust_nonnegative
+from schedsim.results.stored_run import StoredRun
+
+Floats = npt.NDArray[np.float64]
+
+LEAST_ITERATIONS = 20
+FOLDS = 5
+
+_PRIORITY = (
+    "base",
+    "decode_requests",
+    "prefill_tokens",
+    "decode_context",
+    "prefill_attention",
+    "prefill_requests",
+    "swapped_blocks",
+    "sampled",
+)
+"""The terms in the order in which they are believed: of terms that always go together in the runs,
+the first keeps the cost of all."""
+
+_DEPENDENT = 1e-3
+_HARD_TO_TELL = 100.0
+_DIGITS = 9
+
+
+def calibrate(runs: Sequence[StoredRun]) -> FittedFile:
+    """Fit host, device and gap times of the runs' iterations, all runs together.
+
+    Each part is a sum of `TERMS` with coefficients that are not negative, fitted to least relative
+    error of the whole iteration, outliers held down. Deterministic.
+
+    Raises:
+        ConfigError: runs of different models or devices.
+        ResultError: too few iterations, or steps without the columns that it takes.
+    """
+    _check_alike(runs)
+    each = [iterations_of(run) for run in runs]
+    iterations = joined(each)
+    if len(iterations) < LEAST_ITERATIONS:
+        raise ResultError(
+            f"{', '.join(str(run.path) for run in runs)}: {len(iterations)} iterations are too few "
+            f"for a fit; give runs with at least {LEAST_ITERATIONS} together"
+        )
+    parts = fit(iterations)
+    counts = iterations.counts
+    return FittedFile(
+        parts=parts,
+        ranges={
+            name: (float(counts[:, place].min()), float(counts[:, place].max()))
+            for place, name in enumerate(COUNTS)
+        },
+        steps=len(iterations),
+        provenance=_provenance(runs, each),
+        residuals={
+            "in_sample": error_figures(relative_errors(parts, iterations)),
+            "cross_validated": _cross_validated(iterations),
+            "by_kind": by_kind(relative_errors(parts, iterations), iterations),
+            "time_shares": _time_shares(iterations),
+        },
+        warnings=_warnings(iterations),
+    )
+
+
+def fit(iterations: Iterations) -> Parts:
+    """The coefficients that fit best."""
+    period = _positive(iterations.period)
+    design, kept = _design(iterations)
+    known = ~np.isnan(iterations.gap)
+
+    def part(target: Floats, rows: npt.NDArray[np.bool_]) -> Coefficients:
+        if not rows.any():
+            return Coefficients()
+        used = [name for name in kept if (design[name][rows] > 0).any()]
+        matrix = np.column_stack([design[name][rows] for name in used])
+        # Rows left out may have held what told two terms apart.
+        places = independent(matrix / period[rows, None], _DEPENDENT)
+        values = robust_nonnegative(matrix[:, places], target[rows], period[rows])
+        named = zip([used[place] for place in places], values.tolist(), strict=True)
+        return Coefficients(**{name: float(f"{value:.{_DIGITS}g}") for name, value in named})
+
+    everywhere = np.ones(len(iterations), dtype=np.bool_)
+    return Parts(
+        host=part(iterations.host, everywhere),
+        device=part(iterations.device, everywhere),
+        gap=part(np.nan_to_num(iterations.gap), known),
+    )
+
+
+def relative_errors(parts: Parts, iterations: Iterations) -> Floats:
+    """(Fitted - measured) / measured period of each iteration; no gap where none was measured."""
+    columns = iterations.terms
+
+    def seconds(coefficients: Coefficients) -> Floats:
+        return sum((getattr(coefficients, name) * columns[name] for name in TERMS), np.zeros(1))
+
+    gap = np.where(np.isnan(iterations.gap), 0.0, seconds(parts.gap))
+    fitted = seconds(parts.host) + seconds(parts.device) + gap
+    return (fitted - iterations.period) / _positive(iterations.period)
+
+
+def error_figures(errors: Floats) -> dict[str, float | int | None]:
+    """Count, median and 90th percentile of the absolute errors, and their plain mean."""
+    if not len(errors):
+        return {"iterations": 0, "median": None, "p90": None, "mean": None}
+    size = np.abs(errors)
+    return {
+        "iterations": len(errors),
+        "median": float(np.median(size)),
+        "p90": float(np.quantile(size, 0.9)),
+        "mean": float(errors.mean()),
+    }
+
+
+def by_kind(errors: Floats, iterations: Iterations) -> dict[str, dict[str, float | int | None]]:
+    """`error_figures` of prefill, decode and mixed iterations apart."""
+    kind = iterations.kind
+    return {name: error_figures(errors[kind == place]) for place, name in enumerate(KINDS)}
+
+
+def _positive(seconds: Floats) -> Floats:
+    return np.maximum(seconds, 1e-12)
+
+
+def _design(iterations: Iterations) -> tuple[dict[str, Floats], list[str]]:
+    """The columns by term, and the terms that these iterations can tell apart, as believed."""
+    columns = iterations.terms
+    matrix = np.column_stack([columns[name] for name in _PRIORITY])
+    places = independent(matrix / _positive(iterations.period)[:, None], _DEPENDENT)
+    return columns, [_PRIORITY[place] for place in places]
+
+
+def _cross_validated(iterations: Iterations) -> dict[str, float | int | None] | None:
+    """Errors on each fifth of the iterations, in a row, of a fit to the others; None for few."""
+    size = len(iterations)
+    if size < FOLDS * LEAST_ITERATIONS:
+        return None
+    fold = np.arange(size) * FOLDS // size
+    errors = [
+        relative_errors(fit(iterations.take(fold != held_out)), iterations.take(fold == held_out))
+        for held_out in range(FOLDS)
+    ]
+    return error_figures(np.concatenate(errors))
+
+
+def _time_shares(iterations: Iterations) -> dict[str, float]:
+    total = float(iterations.period.sum())
+    named = (("host", iterations.host), ("device", iterations.device), ("gap", iterations.gap))
+    return {name: float(np.nansum(seconds)) / max(total, 1e-12) for name, seconds in named}
+
+
+def _warnings(iterations: Iterations) -> list[str]:
+    design, kept = _design(iterations)
+    weighted = {name: column / _positive(iterations.period) for name, column in design.items()}
+    never = [name for name in COUNTS if not design[name].any()]
+    merged = [name for name in TERMS if name not in kept and name not in never]
+    found = []
+    if never:
+        found.append(f"never seen in these runs, so taken to cost nothing: {', '.join(never)}")
+    if merged:
+        found.append(
+            f"always in step with other terms, which carry its cost: {', '.join(merged)}; runs of "
+            "another mix of lengths can tell them apart"
+        )
+    matrix = np.column_stack([weighted[name] for name in kept])
+    unit = matrix / np.linalg.norm(matrix, axis=0)
+    likeness = np.abs(unit.T @ unit) - np.eye(len(kept))
+    pairs = set()
+    for place, factor in enumerate(inflation(matrix)):
+        if factor > _HARD_TO_TELL:
+            pairs.add(tuple(sorted((place, int(likeness[place].argmax())))))
+    found += [
+        f"hard to tell apart in these runs: {kept[one]} and {kept[other]}; their sum is better "
+        "known than either"
+        for one, other in sorted(pairs)
+    ]
+    return found
+
+
+def _check_alike(runs: Sequence[StoredRun]) -> None:
+    first = _machine(runs[0])
+    for run in runs[1:]:
+        for name, value in _machine(run).items():
+            if value != first[name]:
+                raise ConfigError(
+                    f"{runs[0].path} and {run.path} differ in {name} ({first[name]!r} and "
+                    f"{value!r}): calibrate each on its own"
+                )
+
+
+def _machine(run: StoredRun) -> dict[str, Any]:
+    """What must be equal for iterations to take equally long."""
+    config, execution = run.manifest["config"], run.manifest.get("execution") or {}
+    return {
+        "device": run.manifest.get("device"),
+        "model": config.get("model"),
+        "tensor_parallel": config.get("tensor_parallel"),
+        "dtype": execution.get("dtype"),
+        "attention": execution.get("attention"),
+        "threads": execution.get("threads"),
+    }
+
+
+def _provenance(runs: Sequence[StoredRun], each: Sequence[Iterations]) -> dict[str, Any]:
+    return {
+        **_machine(runs[0]),
+        "versions": runs[0].manifest.get("versions"),
+        "runs": [
+            {
+                "command": run.manifest.get("command"),
+                "policy": run.manifest["config"].get("policy"),
+                "trace": run.manifest["trace"].get("name"),
+                "trace_sha256": run.manifest["trace"].get("sha256"),
+                "steps_sha256": run.steps_sha256,
+                "finished_at": run.manifest.get("finished_at"),
+                "iterations": len(iterations),
+            }
+            for run, iterations in zip(runs, each, strict=True)
+        ],
+    }

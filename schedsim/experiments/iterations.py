@@ -1,0 +1,123 @@
+"""`Iterations`: what runs say of theirs: the counts of each batch and where its time went."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from schedsim.costs.fitted import COUNTS, counts_of
+from schedsim.errors import ResultError
+from schedsim.results.stored_run import StoredRun
+from schedsim.scheduler.batch import BatchShape
+
+Floats = npt.NDArray[np.float64]
+
+KINDS = ("prefill", "decode", "mixed")
+
+_SIZES = (
+    "prefill_requests",
+    "prefill_tokens",
+    "prefill_context",
+    "prefill_attention",
+    "decode_requests",
+    "context_tokens",
+    "padding_requests",
+    "padding_context",
+    "sampled",
+    "swapped_blocks",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Iterations:
+    """Iterations that ran something, as arrays of one length.
+
+    `counts` has a column for each of `COUNTS`, `sizes` one for each field of `BatchShape`. `host`
+    is decision to start, `device` start to end, `gap` end to the next decision (s); a gap is NaN
+    where the engine idled before the next decision, and at the end of a run. `row` is the row in
+    the steps of its run.
+    """
+
+    counts: Floats
+    sizes: Floats
+    host: Floats
+    device: Floats
+    gap: Floats
+    row: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.device)
+
+    @property
+    def period(self) -> Floats:
+        """Seconds from the decision to the next one; to the end where no gap is known."""
+        return self.host + self.device + np.nan_to_num(self.gap)
+
+    @property
+    def terms(self) -> dict[str, Floats]:
+        """The columns that the coefficients of a fitted step time multiply, by name."""
+        return {"base": np.ones(len(self)), **dict(zip(COUNTS, self.counts.T, strict=True))}
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> "Iterations":
+        """Those where `rows` is true."""
+        return Iterations(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    @property
+    def kind(self) -> npt.NDArray[np.int64]:
+        """Index in `KINDS` of each: prefill chunks alone, decodes alone, or both."""
+        prefills = self.counts[:, COUNTS.index("prefill_requests")] > 0
+        decodes = self.counts[:, COUNTS.index("decode_requests")] > 0
+        return np.where(prefills & decodes, 2, np.where(decodes, 1, 0))
+
+    def shapes(self) -> list[BatchShape]:
+        """The batch of each, as a step-time model sees it."""
+        names = [field.name for field in fields(BatchShape)]
+        return [
+            BatchShape(**dict(zip(names, values, strict=True))) for values in self.sizes.tolist()
+        ]
+
+
+def iterations_of(run: StoredRun) -> Iterations:
+    """The iterations of a run; those that only preempted take no time and are left out.
+
+    Raises:
+        ResultError: the run's steps lack a column, or none of them ran anything.
+    """
+    missing = {*_SIZES, "decided_at", "start", "end", "idle_looks"} - set(run.steps.column_names)
+    if missing:
+        raise ResultError(
+            f"{run.path / 'steps.parquet'} lacks {', '.join(sorted(missing))}; run it again with "
+            "this version of schedsim"
+        )
+
+    def column(name: str) -> Floats:
+        values: Floats = run.steps.column(name).to_numpy().astype(np.float64)
+        return values
+
+    size = {name: column(name) for name in _SIZES}
+    decided_at, start = column("decided_at"), column("start")
+    end = run.steps.column("end").combine_chunks().flatten().to_numpy().astype(np.float64)
+    idled = np.diff(run.steps.column("idle_looks").combine_chunks().offsets.to_numpy()) > 0
+    gap = np.full(len(end), np.nan)
+    gap[:-1] = np.where(idled[1:], np.nan, decided_at[1:] - end[:-1])
+    shape = {**size, "decode_context": size["context_tokens"] + size["decode_requests"]}
+    ran = np.flatnonzero((size["prefill_requests"] > 0) | (size["decode_requests"] > 0))
+    if not len(ran):
+        raise ResultError(f"{run.path} holds no iteration that ran a request")
+    return Iterations(
+        counts=np.column_stack(list(counts_of(size.__getitem__).values()))[ran],
+        sizes=np.column_stack([shape[field.name] for field in fields(BatchShape)])[ran],
+        host=(start - decided_at)[ran],
+        device=(end - start)[ran],
+        gap=gap[ran],
+        row=ran,
+    )
+
+
+def joined(parts: Sequence[Iterations]) -> Iterations:
+    """The iterations of several runs, one run after the other."""
+    names = [field.name for field in fields(Iterations)]
+    return Iterations(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    )

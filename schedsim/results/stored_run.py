@@ -1,0 +1,96 @@
+"""`StoredRun`: the result files of a finished run, read back."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schedsim.errors import ResultError
+from schedsim.results.decision_file import DECISIONS, not_a_run
+from schedsim.results.directory import MANIFEST
+from schedsim.results.summary import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run that came to its end, simulated or measured; `path` is what the user called it."""
+
+    path: Path
+    manifest: dict[str, Any]
+    summary: dict[str, Any]
+    requests: "pyarrow.Table" = field(repr=False)
+    steps: "pyarrow.Table" = field(repr=False)
+    steps_sha256: str
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a device ran it."""
+        return "execution" in self.manifest
+
+    @property
+    def has_decisions(self) -> bool:
+        """Whether it wrote a decision record."""
+        return (self.path / DECISIONS).is_file()
+
+
+def load_run(path: Path) -> StoredRun:
+    """The run in the directory `path`.
+
+    Raises:
+        ResultError: no run is there, it did not come to its end, it is of another version, or a
+            file is absent or damaged; names the file and says what to do.
+    """
+    if not (path / MANIFEST).is_file():
+        if not path.is_dir():
+            raise ResultError(f"{path}: no such run directory; check the path")
+        raise not_a_run(path)
+    manifest = _json(path / MANIFEST)
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ResultError(
+            f"{path} has schema version {version}, this schedsim reads {SCHEMA_VERSION}; "
+            "run it again with this version"
+        )
+    if not manifest.get("complete"):
+        why = manifest.get("stopped") or "it was broken off, or still runs"
+        raise ResultError(f"{path} is incomplete: {why}; give a run that came to its end")
+    for name in ("config", "trace"):
+        if not isinstance(manifest.get(name), dict):
+            raise ResultError(f"{path / MANIFEST} holds no {name!r}; run it again")
+    steps = path / "steps.parquet"
+    table = _parquet(steps)
+    if not table.num_rows:
+        raise ResultError(f"{path} holds no iteration: nothing ran in it")
+    return StoredRun(
+        path,
+        manifest,
+        _json(path / "summary.json"),
+        _parquet(path / "requests.parquet"),
+        table,
+        hashlib.sha256(steps.read_bytes()).hexdigest(),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path} cannot be read: {error}; run it again") from None
+    if not isinstance(content, dict):
+        raise ResultError(f"{path} is no JSON object; run it again")
+    return content
+
+
+def _parquet(path: Path) -> "pyarrow.Table":
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(path, use_threads=False)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise ResultError(f"{path} cannot be read: {reason}; run it again") from None
