@@ -27,11 +27,10 @@ from schedsim.scheduler import Batch
 WARM_UP_TOKENS = 256
 """Tokens of the prefill that warms up."""
 
-_NOT_FINITE = -1  # stands for the token of a row whose logits are NaN or infinite
-
-
 LOOK_AHEAD = 256
 """Tokens of a request that are made at once: one by one, a decode's would cost 50 µs each."""
+
+_NOT_FINITE = -1  # stands for the token of a row whose logits are NaN or infinite
 
 
 class _Window(NamedTuple):
