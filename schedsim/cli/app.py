@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from schedsim.cli import calibrate, diff, doctor, execute, listing, run, trace
+from schedsim.cli import calibrate, diff, doctor, execute, listing, run, trace, validate
 
 app = typer.Typer(
     name="schedsim",
@@ -36,6 +36,7 @@ def main(
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("execute", epilog=execute.EXAMPLES)(execute.execute)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
+app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
 app.add_typer(trace.app, name="trace")
 app.command("policies")(listing.policies)

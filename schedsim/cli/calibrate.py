@@ -87,16 +87,16 @@ def residuals_table(fitted: FittedFile) -> Table:
 
 
 def errors_table(title: str, rows: dict[str, dict[str, Any] | None]) -> Table:
-    """Median, 90th percentile and mean of relative errors; rows without iterations are left out."""
+    """Figures of `error_figures`; rows without iterations are left out."""
     table = Table(show_edge=False, pad_edge=False)
     table.add_column(title)
-    for name in ("iterations", "median", "p90", "mean"):
+    for name in ("iterations", "median", "p90", "total"):
         table.add_column(name, justify="right")
     for label, figures in rows.items():
         if figures is not None and figures["iterations"]:
             sizes = [percent(figures[name]) for name in ("median", "p90")]
             table.add_row(
-                label, f"{figures['iterations']:,}", *sizes, percent(figures["mean"], signed=True)
+                label, f"{figures['iterations']:,}", *sizes, percent(figures["total"], signed=True)
             )
     return table
 

@@ -34,21 +34,21 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Compare two decision records; exit code 0: the same, 1: the first difference is shown."""
-    first, second = DecisionFile(run_a), DecisionFile(run_b)
-    comparison = compare_decisions(first, second)
+    comparison = compare_decisions(DecisionFile(run_a), DecisionFile(run_b))
     if as_json:
         typer.echo(json.dumps(comparison.as_json(), indent=2, ensure_ascii=False))
     else:
-        print_comparison(comparison, first, second)
+        print_comparison(comparison)
+        if comparison.settings:
+            table = _table("settings that differ", comparison.headings, comparison.settings)
+            stdout_console().print(table)
     if not comparison.same:
         raise typer.Exit(EXIT_DIFFERENT)
 
 
-def print_comparison(comparison: Comparison, first: DecisionFile, second: DecisionFile) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """Say on stdout that two records are the same, or what differs, side by side."""
-    console = stdout_console()
     counts = f"{comparison.scheduled:,} scheduled entries, {comparison.preemptions:,} preemptions"
-    headings = [f"{record.name}\n{record.policy}" for record in (first, second)]
     difference = comparison.difference
     if difference is None:
         typer.echo(f"{comparison.iterations:,} iterations, the same: {counts}")
@@ -59,12 +59,11 @@ def print_comparison(comparison: Comparison, first: DecisionFile, second: Decisi
         )
         for line in difference.before:
             typer.echo(f"  {line}")
-        console.print(_table(f"iteration {difference.iteration:,}", headings, difference.rows))
-    if comparison.settings:
-        console.print(_table("settings that differ", headings, comparison.settings))
+        title = f"iteration {difference.iteration:,}"
+        stdout_console().print(_table(title, comparison.headings, difference.rows))
 
 
-def _table(title: str, headings: list[str], rows: list[Row]) -> Table:
+def _table(title: str, headings: tuple[str, str], rows: list[Row]) -> Table:
     table = Table(show_edge=False, pad_edge=False)
     table.add_column(title)
     for heading in headings:

@@ -47,7 +47,7 @@ def run(
     step_time: Annotated[
         str,
         typer.Option(
-            help="roofline, linear:FILE, or recorded:RUN_DIR to replay a run's own times.",
+            help="roofline, linear:FILE, fitted:FILE, or recorded:RUN_DIR to replay a run.",
             rich_help_panel=ENGINE,
         ),
     ] = "roofline",

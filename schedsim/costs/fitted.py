@@ -110,16 +110,16 @@ class FittedCost:
         """The model whose iterations were measured."""
         return self.file.provenance.get("model")
 
-    def beyond(self, steps: StepLog) -> str | None:
-        """A note on the counts of a run that exceed all that the coefficients were fitted to."""
+    def beyond(self, steps: StepLog) -> list[str]:
+        """A note, if counts of a run exceed all that the coefficients were fitted to."""
         found = []
         for name, column in counts_of(steps.column).items():
             most, seen = float(column.max(initial=0)), self.file.ranges.get(name, (0.0, 0.0))[1]
             if most > seen:
                 found.append(f"{name} up to {most:,.0f} (fitted up to {seen:,.0f})")
         if not found:
-            return None
-        return f"step times of {self.path} go beyond what was measured: {', '.join(found)}"
+            return []
+        return [f"step times of {self.path} go beyond what was measured: {', '.join(found)}"]
 
 
 def counts_of(column: Callable[[str], npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

@@ -54,6 +54,7 @@ def calibrate(runs: Sequence[StoredRun]) -> FittedFile:
             f"for a fit; give runs with at least {LEAST_ITERATIONS} together"
         )
     parts = fit(iterations)
+    fitted = fitted_periods(parts, iterations)
     counts = iterations.counts
     return FittedFile(
         parts=parts,
@@ -64,9 +65,9 @@ def calibrate(runs: Sequence[StoredRun]) -> FittedFile:
         steps=len(iterations),
         provenance=_provenance(runs, each),
         residuals={
-            "in_sample": error_figures(relative_errors(parts, iterations)),
+            "in_sample": error_figures(fitted, iterations.period),
             "cross_validated": _cross_validated(iterations),
-            "by_kind": by_kind(relative_errors(parts, iterations), iterations),
+            "by_kind": by_kind(fitted, iterations),
             "time_shares": _time_shares(iterations),
         },
         warnings=_warnings(iterations),
@@ -74,71 +75,72 @@ def calibrate(runs: Sequence[StoredRun]) -> FittedFile:
 
 
 def fit(iterations: Iterations) -> Parts:
-    """The coefficients that fit best."""
-    period = _positive(iterations.period)
-    design, kept = _design(iterations)
-    known = ~np.isnan(iterations.gap)
+    """The coefficients that fit best; errors count relative to the fitted whole of an iteration."""
+    design = iterations.terms
 
-    def part(target: Floats, rows: npt.NDArray[np.bool_]) -> Coefficients:
+    def part(target: Floats, rows: npt.NDArray[np.bool_], scale: Floats | None) -> Coefficients:
+        """Terms are chosen on the rows at hand: those left out may have told two of them apart."""
         if not rows.any():
             return Coefficients()
-        used = [name for name in kept if (design[name][rows] > 0).any()]
-        matrix = np.column_stack([design[name][rows] for name in used])
-        # Rows left out may have held what told two terms apart.
-        places = independent(matrix / period[rows, None], _DEPENDENT)
-        values = robust_nonnegative(matrix[:, places], target[rows], period[rows])
-        named = zip([used[place] for place in places], values.tolist(), strict=True)
-        return Coefficients(**{name: float(f"{value:.{_DIGITS}g}") for name, value in named})
+        matrix = np.column_stack([design[name][rows] for name in _PRIORITY])
+        weighted = matrix / _positive(iterations.period if scale is None else scale)[rows, None]
+        places = independent(weighted, _DEPENDENT)
+        own_scale = None if scale is None else scale[rows]
+        values = robust_nonnegative(matrix[:, places], target[rows], own_scale).tolist()
+        names = [_PRIORITY[place] for place in places]
+        return Coefficients(
+            **{
+                name: float(f"{value:.{_DIGITS}g}")
+                for name, value in zip(names, values, strict=True)
+            }
+        )
 
     everywhere = np.ones(len(iterations), dtype=np.bool_)
+    whole = part(iterations.period, everywhere, None)
+    scale = _positive(_seconds(whole, iterations))
     return Parts(
-        host=part(iterations.host, everywhere),
-        device=part(iterations.device, everywhere),
-        gap=part(np.nan_to_num(iterations.gap), known),
+        host=part(iterations.host, everywhere, scale),
+        device=part(iterations.device, everywhere, scale),
+        gap=part(np.nan_to_num(iterations.gap), ~np.isnan(iterations.gap), scale),
     )
 
 
-def relative_errors(parts: Parts, iterations: Iterations) -> Floats:
-    """(Fitted - measured) / measured period of each iteration; no gap where none was measured."""
-    columns = iterations.terms
-
-    def seconds(coefficients: Coefficients) -> Floats:
-        return sum((getattr(coefficients, name) * columns[name] for name in TERMS), np.zeros(1))
-
-    gap = np.where(np.isnan(iterations.gap), 0.0, seconds(parts.gap))
-    fitted = seconds(parts.host) + seconds(parts.device) + gap
-    return (fitted - iterations.period) / _positive(iterations.period)
+def _seconds(coefficients: Coefficients, iterations: Iterations) -> Floats:
+    terms = iterations.terms.items()
+    return sum((getattr(coefficients, name) * column for name, column in terms), np.zeros(1))
 
 
-def error_figures(errors: Floats) -> dict[str, float | int | None]:
-    """Count, median and 90th percentile of the absolute errors, and their plain mean."""
-    if not len(errors):
-        return {"iterations": 0, "median": None, "p90": None, "mean": None}
-    size = np.abs(errors)
+def fitted_periods(parts: Parts, iterations: Iterations) -> Floats:
+    """Seconds of each iteration by the fit; without the gap where none was measured."""
+    gap = np.where(np.isnan(iterations.gap), 0.0, _seconds(parts.gap, iterations))
+    return _seconds(parts.host, iterations) + _seconds(parts.device, iterations) + gap
+
+
+def error_figures(fitted: Floats, measured: Floats) -> dict[str, float | int | None]:
+    """Of iterations: how many, median and 90th percentile of |fitted / measured - 1|, and the error
+    of their total time."""
+    if not len(measured):
+        return {"iterations": 0, "median": None, "p90": None, "total": None}
+    size = np.abs(fitted - measured) / _positive(measured)
     return {
-        "iterations": len(errors),
+        "iterations": len(measured),
         "median": float(np.median(size)),
         "p90": float(np.quantile(size, 0.9)),
-        "mean": float(errors.mean()),
+        "total": float(fitted.sum() / max(measured.sum(), 1e-12) - 1),
     }
 
 
-def by_kind(errors: Floats, iterations: Iterations) -> dict[str, dict[str, float | int | None]]:
+def by_kind(fitted: Floats, iterations: Iterations) -> dict[str, dict[str, float | int | None]]:
     """`error_figures` of prefill, decode and mixed iterations apart."""
-    kind = iterations.kind
-    return {name: error_figures(errors[kind == place]) for place, name in enumerate(KINDS)}
+    kind, measured = iterations.kind, iterations.period
+    return {
+        name: error_figures(fitted[kind == place], measured[kind == place])
+        for place, name in enumerate(KINDS)
+    }
 
 
 def _positive(seconds: Floats) -> Floats:
     return np.maximum(seconds, 1e-12)
-
-
-def _design(iterations: Iterations) -> tuple[dict[str, Floats], list[str]]:
-    """The columns by term, and the terms that these iterations can tell apart, as believed."""
-    columns = iterations.terms
-    matrix = np.column_stack([columns[name] for name in _PRIORITY])
-    places = independent(matrix / _positive(iterations.period)[:, None], _DEPENDENT)
-    return columns, [_PRIORITY[place] for place in places]
 
 
 def _cross_validated(iterations: Iterations) -> dict[str, float | int | None] | None:
@@ -147,11 +149,11 @@ def _cross_validated(iterations: Iterations) -> dict[str, float | int | None] | 
     if size < FOLDS * LEAST_ITERATIONS:
         return None
     fold = np.arange(size) * FOLDS // size
-    errors = [
-        relative_errors(fit(iterations.take(fold != held_out)), iterations.take(fold == held_out))
+    fitted = [
+        fitted_periods(fit(iterations.take(fold != held_out)), iterations.take(fold == held_out))
         for held_out in range(FOLDS)
     ]
-    return error_figures(np.concatenate(errors))
+    return error_figures(np.concatenate(fitted), iterations.period)
 
 
 def _time_shares(iterations: Iterations) -> dict[str, float]:
@@ -161,8 +163,10 @@ def _time_shares(iterations: Iterations) -> dict[str, float]:
 
 
 def _warnings(iterations: Iterations) -> list[str]:
-    design, kept = _design(iterations)
+    design = iterations.terms
     weighted = {name: column / _positive(iterations.period) for name, column in design.items()}
+    places = independent(np.column_stack([weighted[name] for name in _PRIORITY]), _DEPENDENT)
+    kept = [_PRIORITY[place] for place in places]
     never = [name for name in COUNTS if not design[name].any()]
     merged = [name for name in TERMS if name not in kept and name not in never]
     found = []

@@ -48,28 +48,41 @@ def nonnegative(matrix: Floats, target: Floats) -> Floats:
         solution = trial
 
 
-def robust_nonnegative(matrix: Floats, target: Floats, scale: Floats) -> Floats:
+def robust_nonnegative(matrix: Floats, target: Floats, scale: Floats | None = None) -> Floats:
     """The x >= 0 that fits best with errors counted in units of `scale`, outliers held down.
 
+    Without a scale, errors count relative to what is fitted, not to the target: of times that
+    scatter by a factor, those that came out short would else count more, and the fit be too short.
     Huber's M-estimator by reweighting, from the plain solution on; deterministic. A fit without
     error is left as it is.
     """
-    lengths = np.linalg.norm(matrix / scale[:, None], axis=0)
-    design = matrix / scale[:, None] / lengths
-    wanted = target / scale
-    solution = nonnegative(*_reduced(design, wanted))
+    relative = scale is None
+    least = 1e-3 * float(np.median(target))
+    unit = np.maximum(target, 1e3 * least) if scale is None else scale
+    unit = np.maximum(unit, 1e-300)
+    weight = np.ones(len(target))
+    fitted = np.zeros(len(target))
     for _ in range(_MAX_ROUNDS):
-        residual = np.abs(design @ solution - wanted)
+        solution = _weighted(matrix, target, weight / unit)
+        before, fitted = fitted, matrix @ solution
+        if relative:
+            unit = np.maximum(fitted, max(least, 1e-300))
+        residual = np.abs(fitted - target) / unit
         deviation = _MAD_TO_DEVIATION * float(np.median(residual))
-        if deviation < 1e-12:
+        if deviation < 1e-12 or (np.abs(fitted - before) <= 1e-7 * unit).all():
             break
         weight = np.sqrt(np.minimum(1.0, HUBER_K * deviation / np.maximum(residual, 1e-300)))
-        before = solution
-        solution = nonnegative(*_reduced(design * weight[:, None], wanted * weight))
-        if np.abs(solution - before).max() <= 1e-10 * np.abs(solution).max():
-            break
-    result: Floats = solution / lengths
-    return result
+    return solution
+
+
+def _weighted(matrix: Floats, target: Floats, weight: Floats) -> Floats:
+    """`nonnegative` with rows that count `weight` times, on columns of length 1."""
+    design = matrix * weight[:, None]
+    lengths = np.linalg.norm(design, axis=0)
+    # The same problem with as many rows as columns.
+    orthogonal, triangle = np.linalg.qr(design / lengths)
+    solution: Floats = nonnegative(triangle, orthogonal.T @ (target * weight)) / lengths
+    return solution
 
 
 def independent(matrix: Floats, least: float) -> list[int]:
@@ -103,9 +116,3 @@ def inflation(matrix: Floats) -> Floats:
     triangle = np.linalg.qr(unit, mode="r")
     inverse = np.linalg.inv(triangle)
     return np.asarray((inverse**2).sum(axis=1))
-
-
-def _reduced(matrix: Floats, target: Floats) -> tuple[Floats, Floats]:
-    """The same least-squares problem with as many rows as columns."""
-    orthogonal, triangle = np.linalg.qr(matrix)
-    return triangle, orthogonal.T @ target

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from schedsim.backend import Backend
 from schedsim.config import RunSettings
-from schedsim.costs.base import StepCost
+from schedsim.costs import FittedCost, StepCost
 from schedsim.errors import SchedsimError
 from schedsim.experiments.interrupt import first_interrupt
 from schedsim.experiments.setup import PreparedRun, prepare_run
@@ -107,7 +108,10 @@ def run_prepared(prepared: PreparedRun, options: RunOptions) -> Outcome:
     finally:
         for writer in writers:
             writer.abort()  # no effect on one that is closed
-    updates: dict[str, Any] = {"stopped": outcome.stopped}
+    updates: dict[str, Any] = {
+        "stopped": outcome.stopped,
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     if "execution" not in prepared.manifest:
         summary = outcome.result.summary
         updates |= speed(summary["output_tokens"], summary["requests"]["finished"], cpu_s)
@@ -170,5 +174,7 @@ def _outcome(prepared: PreparedRun, error: SchedsimError | KeyboardInterrupt | N
             f"{rejected[0].id}: {rejected[0].reason}; see --max-model-len, --blocks and "
             "--max-output, or cut the trace with  schedsim trace convert --max-context"
         )
+    if isinstance(prepared.step_time, FittedCost):
+        notes.extend(prepared.step_time.beyond(record.steps))
     told = error if isinstance(error, SchedsimError) else None
     return Outcome(build_result(record), tuple(notes), stopped, told)

@@ -10,6 +10,7 @@ from schedsim.backend import Backend
 from schedsim.config import RunSettings
 from schedsim.content import Content
 from schedsim.costs import (
+    FittedCost,
     GPUSpec,
     KVCapacity,
     ModelSpec,
@@ -180,12 +181,16 @@ def prepare_engine(
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A backend ready to run and its manifest; `resolved` and `notes` are parts of that."""
+    """A backend ready to run and its manifest; `resolved` and `notes` are parts of that.
+
+    `step_time` is what tells a simulation the time; an execution has none.
+    """
 
     backend: Backend
     resolved: dict[str, int | str]
     notes: tuple[str, ...]
     manifest: dict[str, Any]
+    step_time: StepCost | RecordedTimes | None = None
 
 
 def prepare_run(
@@ -226,9 +231,12 @@ def prepare_run(
     if isinstance(step_time, RecordedTimes) and not step_time.complete:
         stopped = f"the run of {step_time.name} stops after {len(step_time)} iterations"
         notes = (*notes, f"{stopped}, and so does this one")
+    if isinstance(step_time, FittedCost) and step_time.model not in (None, settings.model):
+        fitted_to = f"{step_time.model} on {step_time.file.provenance.get('device')}"
+        notes = (*notes, f"step times are those of {fitted_to}, not of {settings.model}")
     manifest = run_manifest(trace, settings, resolved, notes, estimator, command)
     manifest["step_time"] = step_time.describe()
-    return PreparedRun(simulation, resolved, notes, manifest)
+    return PreparedRun(simulation, resolved, notes, manifest, step_time)
 
 
 def choose_estimator(

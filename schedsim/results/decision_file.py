@@ -19,16 +19,16 @@ _LISTS = ("arrived", "preempted", "sampled", "finished", "running", "waiting")
 class DecisionFile:
     """A decision record: `meta` in its first line, then one record an iteration.
 
-    `name` is what the user called it. `lines` streams the rest; it can be iterated once at a time.
+    `name` is what it is called, by default its path. `lines` streams the rest.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str | None = None) -> None:
         """Open the record at `path`: a run directory, a .jsonl or a .jsonl.gz file.
 
         Raises:
             ResultError: there is none, or its first line holds no `meta`; says what to do.
         """
-        self.name = str(path)
+        self.name = str(path) if name is None else name
         self.path = _record_of(path)
         first = next(self._lines(), None)
         meta = None if first is None else parse(self.path, 1, first).get("meta")
@@ -40,9 +40,9 @@ class DecisionFile:
         self.meta: dict[str, Any] = meta
 
     @property
-    def policy(self) -> str:
-        """The policy by which it was decided, as its `meta` says."""
-        return str(self.meta.get("policy", "unknown policy"))
+    def heading(self) -> str:
+        """Its name and the policy by which it was decided, as its `meta` says, in two lines."""
+        return f"{self.name}\n{self.meta.get('policy', 'unknown policy')}"
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Number and text of each line that holds an iteration, from the beginning.

@@ -39,10 +39,11 @@ class Difference:
 class Comparison:
     """Two records, read as far as they agree.
 
-    `iterations`, `scheduled` (entries) and `preemptions` count what is the same in both;
-    `settings` are the differences of their `meta`, which need not change any decision.
+    `headings` name them. `iterations`, `scheduled` (entries) and `preemptions` count what is the
+    same in both; `settings` are the differences of their `meta`, which need not change anything.
     """
 
+    headings: tuple[str, str]
     iterations: int
     scheduled: int
     preemptions: int
@@ -96,7 +97,8 @@ def compare_decisions(first: DecisionFile, second: DecisionFile) -> Comparison:
         preemptions += len(record["preempted"])
         before.append(_brief(record))
     settings = list(_changed(first.meta, second.meta))
-    return Comparison(iterations, scheduled, preemptions, settings, difference)
+    headings = first.heading, second.heading
+    return Comparison(headings, iterations, scheduled, preemptions, settings, difference)
 
 
 def _rows(first: dict[str, Any] | None, second: dict[str, Any] | None) -> Iterator[Row]:

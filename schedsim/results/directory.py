@@ -59,8 +59,7 @@ class RunDirectory:
             OutputError: the file cannot be written.
         """
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        with self.replacing(name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_whole(self.path / name, text)
 
     def write_parquet(self, name: str, table: "pyarrow.Table") -> None:
         """Write a table; equal tables give equal bytes with one version of pyarrow.
@@ -68,12 +67,7 @@ class RunDirectory:
         Raises:
             OutputError: the file cannot be written.
         """
-        import pyarrow.parquet
-
-        with self.replacing(name) as temporary:
-            pyarrow.parquet.write_table(
-                table, temporary, compression="zstd", row_group_size=1 << 20
-            )
+        write_parquet(self.path / name, table)
 
     def open_gz(self, name: str) -> "GzipStream":
         """A gzip file to write piece by piece; it gets its name when it is closed.
@@ -83,22 +77,22 @@ class RunDirectory:
         """
         return GzipStream(self.path / name)
 
-    @contextmanager
-    def replacing(self, name: str) -> Iterator[Path]:
-        """Give a temporary path and rename it to `name`; on any exception remove it.
 
-        Raises:
-            OutputError: an OSError came out of the block or of the renaming.
-        """
-        path = self.path / name
-        temporary = _temporary(path)
-        try:
-            with _reported(path):
-                yield temporary
-                os.replace(temporary, path)
-        except BaseException:
-            _remove(temporary)
-            raise
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path and rename it to `path`; on any exception remove it.
+
+    Raises:
+        OutputError: an OSError came out of the block or of the renaming.
+    """
+    temporary = _temporary(path)
+    try:
+        with _reported(path):
+            yield temporary
+            os.replace(temporary, path)
+    except BaseException:
+        _remove(temporary)
+        raise
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -107,14 +101,20 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = _temporary(path)
-    try:
-        with _reported(path):
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-    except BaseException:
-        _remove(temporary)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_parquet(path: Path, table: "pyarrow.Table") -> None:
+    """Write a table whole; equal tables give equal bytes with one version of pyarrow.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    import pyarrow.parquet
+
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary, compression="zstd", row_group_size=1 << 20)
 
 
 def check_unused(path: Path) -> None:

@@ -52,7 +52,7 @@ def render_table(results: dict[str, Result]) -> "Table":
         values = [_look_up(summary, path) for summary in summaries]
         optional = path[0] == "goodput" or label in _ONLY_IF_ANY
         if not optional or any(values):
-            table.add_row(label, *(_format(value, unit) for value in values))
+            table.add_row(label, *(format_figure(value, unit) for value in values))
     return table
 
 
@@ -63,7 +63,8 @@ def _look_up(summary: dict[str, Any], path: tuple[str, ...]) -> Any:
     return value
 
 
-def _format(value: Any, unit: str) -> str:
+def format_figure(value: Any, unit: str) -> str:
+    """A figure of a summary as tables show it; None as `-`."""
     if value is None:
         return "-"
     if unit == "verdict":

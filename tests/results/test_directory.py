@@ -14,7 +14,7 @@ import pytest
 
 from schedsim.errors import OutputError
 from schedsim.results import SLO, RunDirectory, build_manifest, build_result
-from schedsim.results.directory import GzipStream
+from schedsim.results.directory import GzipStream, replacing
 from tests.results.runs import VLLM, make_trace, serve
 
 
@@ -87,10 +87,10 @@ def test_a_table_that_does_not_fit_leaves_no_half_of_it(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_while_writing_leaves_no_half_of_a_file(tmp_path: Path) -> None:
-    directory = RunDirectory.create(tmp_path, {})
+    RunDirectory.create(tmp_path, {})
 
     def write_half() -> None:
-        with directory.replacing("table") as temporary:
+        with replacing(tmp_path / "table") as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 

@@ -1,0 +1,175 @@
+"""`schedsim calibrate` on simulations that pretend to be measured, and on what is no run."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from schedsim.costs import load_fitted
+from tests.cli.commands import manifest, refused, schedsim
+
+LINEAR = "linear:vidur-closed-form"
+COEFFICIENTS = {
+    "base": 6e-3,
+    "prefill_tokens": 55e-6,
+    "decode_requests": 30e-6,
+    "prefill_attention": 3.5e-9,
+    "decode_context": 40e-9,
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of the sample: `light` and `heavy`, of one device, and one of another model."""
+    folder = tmp_path_factory.mktemp("runs")
+    options: dict[str, tuple[object, ...]] = {
+        "light": (),
+        "heavy": ("--rate-scale", 3, "--policy", "sarathi"),
+        "other": ("--model", "llama-3.2-1b"),
+        "short": ("--limit", 1, "--max-output", "const:2"),
+    }
+    for name, given in options.items():
+        done = schedsim(
+            *("run", "--limit", 150, "--blocks", 900, "--step-time", LINEAR),
+            *given,
+            *("--out", folder / name),
+        )
+        assert done.exit_code == 0, done.stderr
+    return folder
+
+
+def calibrated(out: Path, *runs: Path) -> dict[str, Any]:
+    options = [part for run in runs for part in ("--from", run)]
+    ended = schedsim("calibrate", *options, "--out", out)
+    assert ended.exit_code == 0, ended.stderr
+    assert "decode_context" in ended.stdout
+    assert "held out" in ended.stdout
+    assert f"use it with  --step-time fitted:{out}" in ended.stderr
+    content: dict[str, Any] = json.loads(out.read_text())
+    return content
+
+
+def test_a_linear_step_time_is_found_exactly(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fitted.json"
+    content = calibrated(out, runs / "light", runs / "heavy")
+    device = {name: value for name, value in content["parts"]["device"].items() if value}
+    assert device == pytest.approx(COEFFICIENTS, rel=1e-6)
+    for part in ("host", "gap"):
+        assert not any(content["parts"][part].values())
+    assert content["residuals"]["cross_validated"]["p90"] < 1e-6
+
+
+def test_the_file_says_what_it_was_fitted_to(runs: Path, tmp_path: Path) -> None:
+    content = calibrated(tmp_path / "fitted.json", runs / "light", runs / "heavy")
+    files = [runs / name / "steps.parquet" for name in ("light", "heavy")]
+    tables = [pyarrow.parquet.read_table(file) for file in files]
+    assert content["steps"] == sum(table.num_rows for table in tables)
+    most = max(max(table.column("prefill_tokens").to_pylist()) for table in tables)
+    assert content["ranges"]["prefill_tokens"] == [0.0, most]
+    provenance, ran = content["provenance"], manifest(runs / "light")
+    assert provenance["model"] == "llama-3-8b"
+    assert provenance["device"] == ran["device"]
+    assert provenance["versions"] == ran["versions"]
+    first = provenance["runs"][0]
+    assert first["command"] == ran["command"]
+    assert first["trace_sha256"] == ran["trace"]["sha256"]
+    assert first["finished_at"] == ran["finished_at"]
+    assert [run["policy"] for run in provenance["runs"]] == ["vllm", "sarathi"]
+
+
+def test_the_same_runs_give_the_same_file(runs: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    calibrated(one, runs / "heavy")
+    calibrated(other, runs / "heavy")
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_run_with_the_file_is_the_run_it_was_fitted_to(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fitted.json"
+    calibrated(out, runs / "heavy")
+    arguments = ("run", "--limit", 150, "--blocks", 900, "--policy", "sarathi", "--rate-scale", 3)
+    for name, step_time in (("linear", LINEAR), ("fitted", f"fitted:{out}")):
+        done = schedsim(*arguments, "--step-time", step_time, "--out", tmp_path / name)
+        assert done.exit_code == 0, done.stderr
+    linear, fitted = (
+        json.loads((tmp_path / name / "summary.json").read_text()) for name in ("linear", "fitted")
+    )
+    assert fitted["makespan_s"] == pytest.approx(linear["makespan_s"], rel=1e-6)
+    described = manifest(tmp_path / "fitted")["step_time"]
+    assert described == load_fitted(str(out)).describe()
+    assert not [text for text in done.notes if "go beyond" in text]
+
+
+def test_a_run_beyond_what_was_measured_is_noted_once(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fitted.json"
+    calibrated(out, runs / "light")
+    ended = schedsim(
+        *("run", "--limit", 150, "--rate-scale", 3, "--blocks", 900, "--model", "llama-2-7b"),
+        *("--step-time", f"fitted:{out}", "--policy", "vllm", "--policy", "sarathi"),
+    )
+    beyond = [text for text in ended.notes if "go beyond what was measured" in text]
+    assert [text.split(":")[1].strip() for text in beyond] == ["vllm", "sarathi"]
+    assert all("decode_requests up to " in text for text in beyond)
+    (other,) = [text for text in ended.notes if "not of llama-2-7b" in text]
+    assert "llama-3-8b" in other
+
+
+def test_json_is_the_file(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fitted.json"
+    ended = schedsim("calibrate", "--from", runs / "light", "--out", out, "--json")
+    assert ended.stdout == out.read_text()
+
+
+def test_a_file_is_replaced_only_by_force(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fitted.json"
+    out.write_text("mine")
+    assert "replace it with --force" in refused("calibrate", "--from", runs / "light", "--out", out)
+    assert out.read_text() == "mine"
+    assert schedsim("calibrate", "--from", runs / "light", "--out", out, "--force").exit_code == 0
+    nowhere = tmp_path / "nowhere" / "fitted.json"
+    assert "does not exist" in refused("calibrate", "--from", runs / "light", "--out", nowhere)
+
+
+def broken(runs: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of `light` whose manifest is changed."""
+    shutil.copytree(runs / "light", folder)
+    content = {**manifest(folder), **changes}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_what_is_no_finished_run_is_one_message(runs: Path, tmp_path: Path) -> None:
+    def said(*given: Path) -> str:
+        options = [part for run in given for part in ("--from", run)]
+        return refused("calibrate", *options, "--out", tmp_path / "out.json")
+
+    light = runs / "light"
+    assert "name the runs to fit with --from" in said()
+    assert "no such run directory" in said(tmp_path / "nowhere")
+    assert "is not a run directory" in said(tmp_path)
+    assert "name one of the runs in it: heavy, light, other, short" in said(runs)
+    assert "differ in model ('llama-3-8b' and 'llama-3.2-1b')" in said(light, runs / "other")
+    assert "iterations are too few for a fit" in said(runs / "short")
+    assert "is incomplete: stopped" in said(
+        broken(runs, tmp_path / "incomplete", complete=False, stopped="stopped")
+    )
+    assert "has schema version 99, this schedsim reads" in said(
+        broken(runs, tmp_path / "version", schema_version=99)
+    )
+    assert "holds no 'config'" in said(broken(runs, tmp_path / "config", config=None))
+    without = broken(runs, tmp_path / "without")
+    (without / "steps.parquet").unlink()
+    assert "steps.parquet cannot be read" in said(without)
+    steps = pyarrow.parquet.read_table(light / "steps.parquet")
+    pyarrow.parquet.write_table(steps.slice(0, 0), without / "steps.parquet")
+    assert "holds no iteration" in said(without)
+    pyarrow.parquet.write_table(steps.drop_columns(["sampled"]), without / "steps.parquet")
+    assert "steps.parquet lacks sampled" in said(without)
+    (without / "steps.parquet").write_bytes(b"PAR1 and nothing")
+    assert "steps.parquet cannot be read" in said(without)
+    (without / "manifest.json").write_text("{")
+    assert "manifest.json cannot be read" in said(without)
+    assert not (tmp_path / "out.json").exists()
