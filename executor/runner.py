@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,7 +27,17 @@ from schedsim.scheduler import Batch
 WARM_UP_TOKENS = 256
 """Tokens of the prefill that warms up."""
 
+LOOK_AHEAD = 256
+"""Tokens of a request that are made at once: one by one, a decode's would cost 50 µs each."""
+
 _NOT_FINITE = -1  # stands for the token of a row whose logits are NaN or infinite
+
+
+class _Window(NamedTuple):
+    """Token ids of one request from `start` on."""
+
+    start: int
+    ids: npt.NDArray[np.int64]
 
 
 class PreparedBatch(NamedTuple):
@@ -64,6 +76,7 @@ class ModelRunner:
         self._kv_cache = kv_cache
         self._content = content
         self._timer = timer
+        self._windows: dict[int, _Window] = {}
 
     def prepare(self, batch: Batch, padding: Sequence[Request] = ()) -> PreparedBatch:
         """Everything that the host does for `batch`: token ids, block tables, tensors.
@@ -71,20 +84,23 @@ class ModelRunner:
         `padding` are the scheduler's padding members. Right from the decision until the batch is
         completed.
         """
-        segments, sampling = [], []
+        segments: dict[int, Segment] = {}
+        sampling = []
         for request, tokens, _, context in batch.expand():
             end = context + tokens
             samples = end == request.num_known_tokens
-            segments.append(self._segment(request, context, end, samples))
+            segments[request.id] = self._segment(request, context, end, samples)
             if samples:
                 sampling.append(request)
         if segments:
             for request in padding:
                 last = request.num_computed_tokens - 1
-                segments.append(self._segment(request, last, last + 1)._replace(writes=False))
+                segment = self._segment(request, last, last + 1, samples=True)
+                segments[request.id] = segment._replace(writes=False)
                 sampling.append(request)
+        self._windows = {request_id: self._windows[request_id] for request_id in segments}
         with self._told_if_out_of_memory(batch):
-            forward = self._build(segments) if segments else None
+            forward = self._build(list(segments.values())) if segments else None
         return PreparedBatch(batch, forward, sampling)
 
     def run(self, prepared: PreparedBatch) -> float:
@@ -132,9 +148,14 @@ class ModelRunner:
 
     # ---- inside
 
-    def _segment(self, request: Request, start: int, end: int, samples: bool = True) -> Segment:
-        vocab = self.decoder.config.shape.vocab
-        token_ids = self._content.token_ids(request.id, start, end, vocab)
+    def _segment(self, request: Request, start: int, end: int, samples: bool) -> Segment:
+        window = self._windows.get(request.id)
+        if window is None or start < window.start or end > window.start + len(window.ids):
+            vocab = self.decoder.config.shape.vocab
+            stop = max(end, start + LOOK_AHEAD)
+            window = _Window(start, self._content.token_ids(request.id, start, stop, vocab))
+            self._windows[request.id] = window
+        token_ids = window.ids[start - window.start : end - window.start]
         return Segment(token_ids, start, self._kv_cache.block_table(request), samples)
 
     def _build(self, segments: Sequence[Segment]) -> ForwardBatch:

@@ -24,7 +24,11 @@ from schedsim.specs import unknown_name
 from schedsim.traces.trace import Trace
 
 if TYPE_CHECKING:
+    import torch
+
+    from schedsim.executor.config import ModelConfig
     from schedsim.executor.model import Decoder
+    from schedsim.executor.weights import DecoderWeights
 
 INSTALL = "pip install 'schedsim[executor]'"
 
@@ -58,15 +62,8 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
 
     from schedsim.executor.attention import ATTENTIONS
     from schedsim.executor.config import load_config
-    from schedsim.executor.device import (
-        choose_dtype,
-        device_name,
-        is_out_of_memory,
-        open_device,
-        room_for_cache,
-    )
+    from schedsim.executor.device import choose_dtype, device_name, open_device, room_for_cache
     from schedsim.executor.model import Decoder
-    from schedsim.executor.weights import random_weights
 
     if execution.attention not in ATTENTIONS:
         raise unknown_name("attention", execution.attention, ATTENTIONS)
@@ -75,21 +72,7 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
     config = load_config(settings.model)
-    try:
-        if execution.weights is None:
-            weights = random_weights(config, settings.seed, dtype=dtype, device=device)
-        else:
-            from schedsim.executor.checkpoint import load_weights
-
-            weights = load_weights(execution.weights, config, dtype=dtype, device=device)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        size = config.shape.num_parameters * dtype.itemsize / 1e9
-        raise ConfigError(
-            f"the {size:.1f} GB of weights of {config.shape.name} do not fit on {device}; take a "
-            f"smaller model or a narrower --dtype ({str(error).splitlines()[0]})"
-        ) from None
+    weights = _load_weights(config, execution.weights, settings.seed, dtype, device)
     decoder = Decoder(config, weights, attention=ATTENTIONS[execution.attention])
     described = execution.model_dump() | {
         "weights": execution.weights or f"random, seed {settings.seed}",
@@ -99,6 +82,32 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
         "seed": settings.seed,
     }
     return DeviceModel(decoder, described, device_name(device), *room_for_cache(device))
+
+
+def _load_weights(
+    config: "ModelConfig",
+    directory: str | None,
+    seed: int,
+    dtype: "torch.dtype",
+    device: "torch.device",
+) -> "DecoderWeights":
+    """The weights in `directory`, or random ones; a ConfigError if they do not fit."""
+    from schedsim.executor.checkpoint import load_weights
+    from schedsim.executor.device import is_out_of_memory
+    from schedsim.executor.weights import random_weights
+
+    try:
+        if directory is not None:
+            return load_weights(directory, config, dtype=dtype, device=device)
+        return random_weights(config, seed, dtype=dtype, device=device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = config.shape.num_parameters * dtype.itemsize / 1e9
+        raise ConfigError(
+            f"the {size:.1f} GB of weights of {config.shape.name} do not fit on {device}; take a "
+            f"smaller model or a narrower --dtype ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def execute_policy(

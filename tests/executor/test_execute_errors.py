@@ -56,8 +56,8 @@ def fails_after(
     monkeypatch.setattr(Decoder, "forward", counting)
 
 
-def raising(error: Exception) -> Callable[[torch.Tensor], torch.Tensor]:
-    def fail(logits: torch.Tensor) -> torch.Tensor:
+def raising(error: Exception) -> Callable[..., torch.Tensor]:
+    def fail(*parts: Any, **named: Any) -> torch.Tensor:
         raise error
 
     return fail
@@ -250,3 +250,11 @@ def test_ctrl_c_ends_a_wait_for_the_next_arrival(tmp_path: Path) -> None:
     arrivals = ("--arrivals", "deterministic:rate=0.0001")
     interrupted(out, mark, 0, "--limit", 2, "--token-scale", 0.02, *arrivals)
     assert summary(out)["requests"]["unfinished"] > 0
+
+
+def test_weights_that_do_not_fit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 8 billion parameters, which no test may really draw.
+    monkeypatch.setattr(torch, "empty", raising(RuntimeError("can't allocate memory")))
+    message = refused("execute", *TINY, "--model", "llama-3-8b")
+    assert "the 32.1 GB of weights of llama-3-8b do not fit on cpu" in message
+    assert "take a smaller model or a narrower --dtype" in message

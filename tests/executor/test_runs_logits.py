@@ -1,6 +1,7 @@
 """Whatever the scheduler decides, every sampled row is what the whole sequence gives uncached."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from schedsim.executor import runner
 from schedsim.policies.loading import make_policy
 from tests.core.harness import Jobs
 from tests.core.test_random_policies import Dice
@@ -20,6 +22,14 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=7)
 OUTPUTS = st.lists(st.integers(1, 20), min_size=7, max_size=7)
 ARRIVALS = st.lists(st.floats(0, 1), min_size=7, max_size=7)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_windows() -> Iterator[None]:
+    """Let the token ids of a request be made in many pieces."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "LOOK_AHEAD", 5)
+        yield
 
 
 def check_rows(executed: Executed) -> None:
