@@ -76,28 +76,23 @@ def calibrate(runs: Sequence[StoredRun]) -> FittedFile:
 
 def fit(iterations: Iterations) -> Parts:
     """The coefficients that fit best; errors count relative to the fitted whole of an iteration."""
-    design = iterations.terms
+    design, period = iterations.terms, iterations.period
+    least = max(1e-3 * float(np.median(period)), 1e-12)
 
     def part(target: Floats, rows: npt.NDArray[np.bool_], scale: Floats | None) -> Coefficients:
         """Terms are chosen on the rows at hand: those left out may have told two of them apart."""
         if not rows.any():
             return Coefficients()
         matrix = np.column_stack([design[name][rows] for name in _PRIORITY])
-        weighted = matrix / _positive(iterations.period if scale is None else scale)[rows, None]
-        places = independent(weighted, _DEPENDENT)
-        own_scale = None if scale is None else scale[rows]
-        values = robust_nonnegative(matrix[:, places], target[rows], own_scale).tolist()
-        names = [_PRIORITY[place] for place in places]
-        return Coefficients(
-            **{
-                name: float(f"{value:.{_DIGITS}g}")
-                for name, value in zip(names, values, strict=True)
-            }
-        )
+        unit = np.maximum(period if scale is None else scale, least)[rows]
+        places = independent(matrix / unit[:, None], _DEPENDENT)
+        own = None if scale is None else unit
+        values = robust_nonnegative(matrix[:, places], target[rows], own).tolist()
+        named = zip([_PRIORITY[place] for place in places], values, strict=True)
+        return Coefficients(**{name: float(f"{value:.{_DIGITS}g}") for name, value in named})
 
     everywhere = np.ones(len(iterations), dtype=np.bool_)
-    whole = part(iterations.period, everywhere, None)
-    scale = _positive(_seconds(whole, iterations))
+    scale = _seconds(part(period, everywhere, None), iterations)
     return Parts(
         host=part(iterations.host, everywhere, scale),
         device=part(iterations.device, everywhere, scale),

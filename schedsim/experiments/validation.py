@@ -100,7 +100,8 @@ class Validation:
         if any(run.get("steps_sha256") == self.run.steps_sha256 for run in fitted_to):
             return "run"
         sha256 = self.run.manifest["trace"].get("sha256")
-        return "trace" if any(run.get("trace_sha256") == sha256 for run in fitted_to) else None
+        same = any(run.get("trace_sha256") == sha256 for run in fitted_to)
+        return "trace" if same and sha256 is not None else None
 
     def as_json(self) -> dict[str, Any]:
         """The content of validation.json."""
@@ -141,9 +142,10 @@ def validate(
         ResultError: the run's steps lack what is needed.
         PolicyError, OutputError: as `run_policy`.
     """
+    _check_trace(run, trace)
     settings = settings_of(run)
     replayed_trace = prepare_trace(trace, settings)
-    _check_trace(run, replayed_trace)
+    _check_reading(run, replayed_trace)
     model, gpu = load_model(settings.model), load_gpu(settings.gpu)
     cost = make_step_cost(step_time, model, gpu, settings.tensor_parallel)
 
@@ -226,6 +228,15 @@ def _check_trace(run: StoredRun, trace: Trace) -> None:
             f"{run.path}, which ran {ran.get('name')} (sha256 {_short(ran.get('sha256'))}); "
             "give that one"
         )
+
+
+def _check_reading(run: StoredRun, trace: Trace) -> None:
+    """What was done to the trace stands in its notes.
+
+    Raises:
+        TraceError: they are not those of the run.
+    """
+    ran = run.manifest["trace"]
     here, there = list(trace.source.notes), list(ran.get("notes") or [])
     if here != there:
         differs = sorted(set(here) ^ set(there)) or here
