@@ -219,7 +219,9 @@ def test_a_wrong_option_is_one_message(arguments: tuple[object, ...], told: str)
 
 
 def interrupted(out: Path, mark: Path, size: int, *arguments: object) -> Ended:
-    running = start("execute", "--device", "cpu", "--decisions", "--out", out, *arguments)
+    running = start(
+        "execute", "--device", "cpu", "--threads", 1, "--decisions", "--out", out, *arguments
+    )
     wait_for(mark, size)
     time.sleep(0.3)
     running.send_signal(signal.SIGINT)
