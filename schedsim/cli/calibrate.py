@@ -9,7 +9,7 @@ from rich.table import Table
 from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import user_errors
 from schedsim.cli.output_file import Force, check_file
-from schedsim.cli.run import note
+from schedsim.cli.side_by_side import note
 from schedsim.cli.working import working
 from schedsim.costs.fitted import TERMS, FittedFile
 from schedsim.errors import ConfigError
