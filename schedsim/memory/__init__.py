@@ -15,13 +15,8 @@ class Paged:
 
     prefix_caching: bool = False
 
-    @property
-    def needs_content(self) -> bool:
-        """Whether the manager has to know what the tokens of requests are."""
-        return self.prefix_caching
-
     def build(self, total_blocks: int, block_size: int, content: Content | None) -> KVCache:
-        """The manager; `content` may be None if it is not needed."""
+        """The manager; only a prefix cache needs `content`."""
         if not self.prefix_caching:
             return PagedKVCache(total_blocks, block_size)
         assert content is not None, "a prefix cache without content"
@@ -36,28 +31,16 @@ def make_kv_cache(
 ) -> KVCache:
     """Build the memory manager named by the spec `text`.
 
-    `content` says what the tokens of requests are; None will do where not `needs_content(text)`.
+    `content` says what the tokens of requests are, which a prefix cache has to know.
 
     Raises:
         ConfigError: an unknown name or parameter.
     """
-    return _parse(text).build(total_blocks, block_size, content)
-
-
-def needs_content(text: str) -> bool:
-    """Whether the memory manager named by `text` has to know what the tokens of requests are.
-
-    Raises:
-        ConfigError: as `make_kv_cache`.
-    """
-    return _parse(text).needs_content
-
-
-def _parse(text: str) -> Paged:
     spec = parse_spec(text)
     if spec.name not in MANAGERS:
         raise unknown_name("memory manager", spec.name, MANAGERS)
-    return build_from_spec("memory manager", MANAGERS[spec.name], spec)
+    manager = build_from_spec("memory manager", MANAGERS[spec.name], spec)
+    return manager.build(total_blocks, block_size, content)
 
 
 __all__ = [
@@ -67,5 +50,4 @@ __all__ = [
     "PagedKVCache",
     "PrefixCachedKVCache",
     "make_kv_cache",
-    "needs_content",
 ]

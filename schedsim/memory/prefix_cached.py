@@ -162,7 +162,21 @@ class PrefixCachedKVCache(BlockTables):
             cached.update(dict.fromkeys(copies, key))
         assert cached == keyed, "the index and the blocks differ in their keys"
         assert all(self._key_of[block] is not None for block in self._idle), "a key is missing"
+        self._check_lookup()
         self._check_requests()
+
+    def _check_lookup(self) -> None:
+        lookup = self._lookup
+        if lookup is None:
+            return
+        for block in lookup.blocks:
+            key = self._key_of[block]
+            assert key is not None, "a remembered lookup found what is gone"
+            assert self._oldest[key] == block, "a remembered lookup found a copy"
+        assert lookup.idle == sum(not self._users[block] for block in lookup.blocks), (
+            "a remembered lookup miscounts who holds what it found"
+        )
+        assert lookup.missing not in self._oldest, "a remembered lookup misses a block"
 
     def _check_requests(self) -> None:
         assert self._keyed.keys() == self._tables.keys(), "keys are counted for the wrong requests"

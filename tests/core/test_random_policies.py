@@ -119,7 +119,8 @@ class Dice(Policy):
         self.preempted[request.id] += 1
 
 
-CHAINS = st.lists(st.lists(st.integers(0, 1), max_size=20), min_size=10, max_size=10)
+CHAIN = st.one_of(st.just([0] * 20), st.lists(st.integers(0, 1), max_size=20))
+CHAINS = st.lists(CHAIN, min_size=10, max_size=10)
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=10)
 
 
