@@ -44,29 +44,21 @@ class Content:
         """The content of `trace` whose requests emit `outputs.tokens` tokens."""
         rows = len(trace)
         prompts = trace.prompt_tokens.astype(np.int64)
-        totals = prompts + outputs.tokens
         blocks = trace.blocks
         if blocks is None:
             none = np.zeros(0, dtype=np.int64)
             blocks = PromptBlocks(1, np.zeros(rows + 1, dtype=np.int64), none)
         chained = np.minimum(np.diff(blocks.offsets) * blocks.block_size, prompts)
-        parents = np.full(rows, -1, dtype=np.int64) if trace.parent is None else trace.parent
-        before = totals[parents]  # of no meaning where there is no parent
-        begins = (parents >= 0) & (chained == 0) & (before <= prompts)
+        parents, inherited = _conversations(trace, outputs)
         return cls(
-            _stride=int(totals.max()),
+            _stride=int((prompts + outputs.tokens).max()),
             _block_size=blocks.block_size,
             _offsets=blocks.offsets,
             _nodes=prefix_numbers(blocks),
             _chained=chained.tolist(),
-            _parents=np.where(begins, parents, -1).tolist(),
-            _inherited=np.where(begins, before, 0).tolist(),
+            _parents=parents.tolist(),
+            _inherited=inherited.tolist(),
         )
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether any request may begin with tokens of another one."""
-        return len(self._nodes) > 0 or any(self._inherited)
 
     def token_ids(
         self, request_id: int, start: int, stop: int, vocab: int
@@ -140,6 +132,26 @@ class Content:
         ends = np.arange(first + 1, last + 1) * block_size - 1
         keys: list[int] = (-1 - self._nodes[offset + ends // size] * size - ends % size).tolist()
         return keys
+
+
+def shares_prefixes(trace: Trace, outputs: Outputs) -> bool:
+    """Whether a prompt of the trace may begin with tokens of another request."""
+    has_chains = trace.blocks is not None and len(trace.blocks.ids) > 0
+    return has_chains or bool(_conversations(trace, outputs)[1].any())
+
+
+def _conversations(trace: Trace, outputs: Outputs) -> tuple[IntColumn, IntColumn]:
+    """For each request the parent whose conversation it begins with, and its tokens; or -1, 0."""
+    rows = len(trace)
+    if trace.parent is None:
+        return np.full(rows, -1, dtype=np.int64), np.zeros(rows, dtype=np.int64)
+    begins = trace.parent >= 0
+    if trace.blocks is not None:
+        begins &= np.diff(trace.blocks.offsets) == 0
+    said = trace.prompt_tokens.astype(np.int64) + outputs.tokens
+    said = said[trace.parent]  # of no meaning where there is no parent
+    begins &= said <= trace.prompt_tokens
+    return np.where(begins, trace.parent, -1), np.where(begins, said, 0)
 
 
 def prefix_numbers(blocks: PromptBlocks) -> IntColumn:

@@ -53,6 +53,7 @@ class Request:
     order: int = -1
 
     _computed: int = 0
+    _reached: int = 0
     _generated: int = 0
     _decode_set: "DecodeSet | None" = None
     _last_token: float | None = None

@@ -8,7 +8,7 @@ import numpy as np
 
 from schedsim.backend import Backend
 from schedsim.config import RunSettings
-from schedsim.content import Content
+from schedsim.content import Content, shares_prefixes
 from schedsim.costs import (
     FittedCost,
     GPUSpec,
@@ -141,27 +141,28 @@ def prepare_engine(
         ConfigError: a name or a parameter is wrong.
         PolicyError: a policy of the user's does not import.
     """
+    max_output = settings.max_output or default_form(trace)
+    outputs = limit_outputs(trace, max_output, sizes.max_model_len)
+    content = Content.of(trace, outputs)
     # A stream of its own: the arrivals' is that of the seed itself, as in `trace convert`.
     predictor_rng = np.random.default_rng(np.random.SeedSequence(settings.seed).spawn(1)[0])
     scheduler = Scheduler(
         policy if policy is not None else make_policy(settings.policy),
-        make_kv_cache(settings.memory, sizes.blocks, settings.block_size),
+        make_kv_cache(settings.memory, sizes.blocks, settings.block_size, content),
         max_seqs=settings.max_seqs,
         token_budget=settings.token_budget,
         max_model_len=sizes.max_model_len,
         predictor=make_predictor(settings.predictor, predictor_rng),
         estimator=estimator.seconds,
     )
-    max_output = settings.max_output or default_form(trace)
-    outputs = limit_outputs(trace, max_output, sizes.max_model_len)
     notes = list(sizes.notes)
     num_cut = int(np.count_nonzero(outputs.tokens < trace.output_tokens))
     if num_cut:
         notes.append(f"{num_cut} outputs end at their output limit, before their true length")
-    if trace.blocks is not None:
+    if not scheduler.has_prefix_cache and shares_prefixes(trace, outputs):
         notes.append(
             f"the prompts share prefixes, but {settings.memory!r} memory has no prefix cache: "
-            "nothing is reused"
+            "nothing is reused; --memory paged,prefix_caching=true reuses them"
         )
     slo = None
     if settings.slo_ttft is not None or settings.slo_tpot is not None:
@@ -176,7 +177,7 @@ def prepare_engine(
         "max_output": max_output,
     }
     load = Load(trace, outputs, concurrency=settings.concurrency)
-    return PreparedEngine(scheduler, load, Content.of(trace, outputs), slo, resolved, tuple(notes))
+    return PreparedEngine(scheduler, load, content, slo, resolved, tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)

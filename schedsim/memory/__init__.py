@@ -1,14 +1,37 @@
-"""Memory managers of the KV cache. A new one is a file here and a line in `MANAGERS`."""
+"""Memory managers of the KV cache. A new one is a file here and an entry in `MANAGERS`."""
 
-from schedsim.memory.base import KVCache
+from dataclasses import dataclass
+
+from schedsim.content import Content
+from schedsim.memory.base import Found, KVCache
 from schedsim.memory.paged import PagedKVCache
+from schedsim.memory.prefix_cached import PrefixCachedKVCache
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
 
-MANAGERS = {"paged": PagedKVCache}
+
+@dataclass(frozen=True, slots=True)
+class Paged:
+    """`paged`: any free block serves any request; `prefix_caching` finds computed ones again."""
+
+    prefix_caching: bool = False
+
+    def build(self, total_blocks: int, block_size: int, content: Content | None) -> KVCache:
+        """The manager; only a prefix cache needs `content`."""
+        if not self.prefix_caching:
+            return PagedKVCache(total_blocks, block_size)
+        assert content is not None, "a prefix cache without content"
+        return PrefixCachedKVCache(total_blocks, block_size, content)
 
 
-def make_kv_cache(text: str, total_blocks: int, block_size: int) -> KVCache:
+MANAGERS = {"paged": Paged}
+
+
+def make_kv_cache(
+    text: str, total_blocks: int, block_size: int, content: Content | None = None
+) -> KVCache:
     """Build the memory manager named by the spec `text`.
+
+    `content` says what the tokens of requests are, which a prefix cache has to know.
 
     Raises:
         ConfigError: an unknown name or parameter.
@@ -16,12 +39,15 @@ def make_kv_cache(text: str, total_blocks: int, block_size: int) -> KVCache:
     spec = parse_spec(text)
     if spec.name not in MANAGERS:
         raise unknown_name("memory manager", spec.name, MANAGERS)
-    manager = MANAGERS[spec.name]
-
-    def make() -> KVCache:
-        return manager(total_blocks, block_size)
-
-    return build_from_spec("memory manager", make, spec)
+    manager = build_from_spec("memory manager", MANAGERS[spec.name], spec)
+    return manager.build(total_blocks, block_size, content)
 
 
-__all__ = ["MANAGERS", "KVCache", "PagedKVCache", "make_kv_cache"]
+__all__ = [
+    "MANAGERS",
+    "Found",
+    "KVCache",
+    "PagedKVCache",
+    "PrefixCachedKVCache",
+    "make_kv_cache",
+]

@@ -1,9 +1,20 @@
 """`KVCache`: the contract of every memory manager. Knows requests and blocks, not policies."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, NamedTuple
 
 from schedsim.request import Request
+
+
+class Found(NamedTuple):
+    """What the cache holds of a request's beginning: `blocks`, of which `idle` nobody holds."""
+
+    blocks: int
+    idle: int
+
+
+NOTHING = Found(0, 0)
 
 
 class KVCache(ABC):
@@ -14,7 +25,14 @@ class KVCache(ABC):
     `release`): then it takes one more slot in every iteration that runs the decode set, and the
     manager knows by itself when that needs a block. Such an iteration is: `needy` says who lacks a
     slot, `grow` or `grow_all` gives it, `advance` says that all members used theirs.
+
+    A manager that keeps computed blocks for others (`has_prefix_cache`) is also told what the
+    iteration that is planned computes: a chunk by `plan`, decodes by `grow` and `grow_all`. Then
+    `commit` says that the iteration ran.
     """
+
+    has_prefix_cache: ClassVar[bool] = False
+    """Whether `find` may find something; the methods that it needs are not called otherwise."""
 
     def __init__(self, total_blocks: int, block_size: int) -> None:
         self.total_blocks = total_blocks
@@ -29,16 +47,44 @@ class KVCache(ABC):
         """Blocks that hold `tokens` tokens of one request."""
         return -(-tokens // self.block_size)
 
+    def blocks_to_admit(self, request: Request, tokens: int) -> int:
+        """Free blocks that `reserve` would take for a `request` that holds nothing."""
+        return self.blocks_for(tokens)
+
+    def find(self, request: Request) -> Found:
+        """What `reserve` would give a `request` that holds nothing of what is computed already."""
+        return NOTHING
+
     @abstractmethod
     def reserve(self, request: Request, tokens: int) -> bool:
         """Give `request` room for `tokens` tokens in all; False, and no change, if there is none.
 
-        Never shrinks. `request` is not a decode member.
+        Never shrinks. `request` is not a decode member. If it holds nothing, its first blocks are
+        those that `find` finds.
         """
 
+    def plan(self, request: Request, tokens: int) -> None:  # noqa: B027 (most need not know)
+        """The iteration computes a chunk after which the first `tokens` tokens are there.
+
+        Others can find them from now on: they are computed before anything reads them.
+        """
+
+    def relying_on(self, request: Request, others: Iterable[Request]) -> list[Request]:
+        """Those of `others` that hold a block which only the planned iteration of `request` fills.
+
+        They cannot run without it.
+        """
+        return []
+
+    def commit(self) -> None:  # noqa: B027 (most need not know)
+        """The planned iteration ran."""
+
     @abstractmethod
-    def release(self, request: Request) -> None:
+    def release(self, request: Request) -> int:
         """Take back all that `request` holds; it leaves the decode members if it is one.
+
+        What an iteration that did not run was to compute is forgotten. Returns how many of its
+        blocks others still hold.
 
         Raises:
             KeyError: it holds nothing (released twice, or never admitted).

@@ -85,7 +85,10 @@ class Policy:
         return request.arrival
 
     def gate(self, request: Request, tokens: int, step: "Step") -> Gate:
-        """Whether to admit the waiting `request` with a first chunk of `tokens`."""
+        """Whether to admit the waiting `request` with a first chunk of `tokens`.
+
+        The chunk comes after `step.cached_tokens(request)` tokens that need not be computed.
+        """
         return Gate.ADMIT
 
     def budget(self, step: "Step") -> int:

@@ -50,7 +50,7 @@ class Sarathi(Policy):
 
     def gate(self, request: Request, tokens: int, step: Step) -> Gate:
         """Whether the blocks of the whole prompt leave the watermark free."""
-        need = step.blocks_for(request.num_known_tokens)
+        need = step.blocks_to_admit(request, request.num_known_tokens)
         need += self.watermark_blocks(step.total_blocks)
         return Gate.ADMIT if need <= step.free_blocks else Gate.STOP
 

@@ -33,8 +33,10 @@ class VLLM(Policy):
 
     def gate(self, request: Request, tokens: int, step: Step) -> Gate:
         """vLLM's memory test: for the chunk or the whole sequence, beside the watermark."""
-        tested = request.num_known_tokens if self.whole_sequence else tokens
-        need = step.blocks_for(tested)
+        tested = request.num_known_tokens
+        if not self.whole_sequence:
+            tested = step.cached_tokens(request) + tokens
+        need = step.blocks_to_admit(request, tested)
         if self.watermark and step.num_running:
             # vLLM counts its null block among the blocks.
             need += int(self.watermark * (step.total_blocks + 1))

@@ -69,5 +69,6 @@ class VLLMv0(Policy):
 
     def gate(self, request: Request, tokens: int, step: Step) -> Gate:
         """Whether the prompt's blocks leave the watermark free."""
-        need = step.blocks_for(tokens) + self.watermark_blocks(step.total_blocks)
+        need = step.blocks_to_admit(request, request.num_known_tokens)
+        need += self.watermark_blocks(step.total_blocks)
         return Gate.ADMIT if need <= step.free_blocks else Gate.STOP

@@ -55,6 +55,7 @@ def summarize(
         "goodput": None if goodput is None else _both("goodput", whole, part),
         "memory": memory_usage(steps, record.total_blocks, record.block_size),
         "preemptions": int(requests.preemptions.sum()),
+        "cached_tokens": int(requests.cached_tokens.sum()),
         "recomputed_tokens": int(requests.recomputed_tokens.sum()),
         "swapped_bytes": 0,
         "batch_size": batch_size(steps),

@@ -28,12 +28,13 @@ _ROWS = (
     ("goodput (requests/s)", ("goodput", "whole", "requests_per_s"), "rate"),
     ("tokens by deadline", ("goodput", "whole", "token_deadline_attainment"), "share"),
     ("preemptions", ("preemptions",), "count"),
+    ("prefix hits (tokens)", ("cached_tokens",), "count"),
     ("recomputed tokens", ("recomputed_tokens",), "count"),
     ("KV used", ("memory", "used"), "share"),
     ("KV reserved", ("memory", "reserved"), "share"),
     ("stable", ("stable",), "verdict"),
 )
-_ONLY_IF_ANY = ("requests failed", "requests unfinished")
+_ONLY_IF_ANY = ("requests failed", "requests unfinished", "prefix hits (tokens)")
 
 
 def render_table(results: dict[str, Result]) -> "Table":

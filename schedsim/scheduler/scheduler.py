@@ -7,7 +7,7 @@ from heapq import merge
 from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn
 
-from schedsim.memory.base import KVCache
+from schedsim.memory.base import Found, KVCache
 from schedsim.policies.base import Policy, Release, overrides
 from schedsim.policies.blame import blame_policy
 from schedsim.request import Request, Status
@@ -65,6 +65,7 @@ class Scheduler:
             policy.group_key if overrides(policy, "group_key") else None,
         )
         self.stored_tokens = 0
+        self.has_prefix_cache = kv_cache.has_prefix_cache
         self.has_chunk = overrides(policy, "chunk")
         self.has_gate = overrides(policy, "gate")
         self.has_reservation = overrides(policy, "reservation")
@@ -173,6 +174,8 @@ class Scheduler:
         """
         finished: list[Request] = []
         decode_set = self.decode_set
+        if self.has_prefix_cache:
+            self.kv_cache.commit()
         self.stored_tokens += batch.prefill_tokens + batch.decode_requests
         if batch.runs_decodes:
             decode_set.advance(end)
@@ -239,12 +242,11 @@ class Scheduler:
         assert self.num_running <= self.max_seqs, "more requests run than there are seats"
         running = self.running
         assert len({request.id for request in running}) == len(running), "a request runs twice"
-        stored = 0
         for request in running + self.padding:
-            stored += request.num_computed_tokens
             held = len(self.kv_cache.block_table(request))
             need = self.kv_cache.blocks_for(request.num_computed_tokens)
             assert held >= need, f"request {request.id} holds {held} of {need} blocks"
+        stored = self._count_stored_tokens()
         assert stored == self.stored_tokens, f"{stored} tokens stored, {self.stored_tokens} booked"
         for request in running:
             assert request.status is Status.RUNNING, f"request {request.id} is {request.status}"
@@ -274,18 +276,37 @@ class Scheduler:
             self._next_order += 1
         insort(self.prefilling, request, key=_by_order)
 
+    def find_prefix(self, request: Request) -> int:
+        """Tokens in the cache that a waiting request would begin with."""
+        return self.kv_cache.find(request).blocks * self.kv_cache.block_size
+
+    def take_prefix(self, request: Request, found: Found) -> None:
+        """Book what a request that is admitted found in the cache.
+
+        Of what it had before it was preempted, that need not be computed again.
+        """
+        block_size = self.kv_cache.block_size
+        request._computed = tokens = found.blocks * block_size
+        self.stored_tokens += found.idle * block_size
+        regained = min(tokens, request._reached)
+        request.recomputed_tokens -= regained
+        request.cached_tokens += tokens - regained
+        request._reached = max(tokens, request._reached)
+
     def stop(self, request: Request, now: float) -> None:
         """Move a running request back to the waiting line, its blocks released."""
         if request._decode_set is not None:
             self._leave_calendar(request)
-            self.kv_cache.release(request)
+            shared = self.kv_cache.release(request)
             self._leave_decode_set(request)
         else:
             group = self.held if request in self.held else self.prefilling
             group.remove(request)
-            self.kv_cache.release(request)
-        self.stored_tokens -= request._computed
-        request.recomputed_tokens += request._computed
+            shared = self.kv_cache.release(request)
+        computed = request._computed
+        self.stored_tokens -= computed - shared * self.kv_cache.block_size
+        request.recomputed_tokens += computed
+        request._reached = max(computed, request._reached)
         request._computed = 0
         request.preemptions += 1
         request.status = Status.PREEMPTED
@@ -312,6 +333,19 @@ class Scheduler:
         self.rejected.append(request)
 
     # ---- inside
+
+    def _count_stored_tokens(self) -> int:
+        """Slots that hold a token, those of a shared block once."""
+        stored: dict[int, int] = {}
+        block_size = self.kv_cache.block_size
+        for request in self.running + self.padding:
+            left = request.num_computed_tokens
+            for block in self.kv_cache.block_table(request):
+                # A block found before its first user has filled it: the user knows how far it is.
+                tokens = max(0, min(left, block_size))
+                stored[block] = min(stored.get(block, tokens), tokens)
+                left -= block_size
+        return sum(stored.values())
 
     def _why_never(self, request: Request, output_tokens: int) -> str:
         """Why a request can never run to its end here; empty if it can."""
@@ -389,8 +423,8 @@ class Scheduler:
         return release
 
     def _give_back(self, request: Request) -> None:
-        self.stored_tokens -= request._computed
-        self.kv_cache.release(request)
+        kv_cache = self.kv_cache
+        self.stored_tokens -= request._computed - kv_cache.release(request) * kv_cache.block_size
 
     def _default_token_budget(self) -> int:
         step = self._step

@@ -151,7 +151,10 @@ class Step(StepView):
     def admit(self, request: Request, tokens: int, reserve: int = 0) -> bool:
         """Admit a waiting request with a first chunk of `tokens`; False if blocks are missing.
 
-        `reserve` takes room for that many tokens in all at once (default: the chunk's).
+        It begins with what the prefix cache holds of it, and the chunk comes after that: a chunk
+        longer than what is then left is cut to it, so that a policy which knows nothing of caches
+        may ask for all known tokens. `reserve` takes room for that many tokens in all at once
+        (default: up to the end of the chunk).
 
         Raises:
             PolicyError: the request does not wait, no seat is free, or `tokens` is impossible.
@@ -167,12 +170,19 @@ class Step(StepView):
         known = request.num_known_tokens
         if not 1 <= tokens <= known:
             raise self.error(request, f"is given {tokens} tokens, it has {known} left to compute")
-        if not scheduler.kv_cache.reserve(request, max(tokens, reserve)):
+        kv_cache = scheduler.kv_cache
+        found = kv_cache.find(request)
+        if found.blocks:
+            cached = found.blocks * kv_cache.block_size
+            tokens = min(tokens, known - cached)
+            if not kv_cache.reserve(request, max(cached + tokens, reserve)):
+                return False
+            scheduler.take_prefix(request, found)
+        elif not kv_cache.reserve(request, max(tokens, reserve)):
             return False
         scheduler.start(request, self.now)
         self._admitted.append(request)
-        self._chunks[request.id] = Chunk(request, tokens, request._computed)
-        self.tokens_left -= tokens
+        self._plan_chunk(request, tokens)
         if scheduler.has_on_admit:
             scheduler.policy.on_admit(request, self)
         return True
@@ -180,7 +190,9 @@ class Step(StepView):
     def preempt(self, request: Request) -> None:
         """Preempt a running request by recompute: its blocks come free, it waits again.
 
-        What was planned for it in this iteration is dropped and goes back to the budget.
+        What was planned for it in this iteration is dropped and goes back to the budget. Who was
+        admitted in this iteration and found in the prefix cache what `request` was to compute in
+        it cannot run either and is preempted before it.
 
         Raises:
             PolicyError: the request does not run.
@@ -188,6 +200,10 @@ class Step(StepView):
         self._require_planning()
         if request.status is not Status.RUNNING:
             raise self.error(request, f"cannot be preempted, it is {request.status}")
+        if self._admitted and self._scheduler.has_prefix_cache:
+            for other in self._scheduler.kv_cache.relying_on(request, self._admitted):
+                if other.status is Status.RUNNING:
+                    self.preempt(other)
         chunk = self._chunks.pop(request.id, None)
         if chunk is not None:
             self.tokens_left += chunk.tokens
@@ -281,8 +297,7 @@ class Step(StepView):
                 return False
         elif len(needy) > kv_cache.free_blocks:
             return False
-        if needy:
-            kv_cache.grow_all()
+        kv_cache.grow_all()
         return True
 
     def _walk(self, requests: list[Request], within_budget: bool) -> None:
@@ -333,9 +348,15 @@ class Step(StepView):
         while not kv_cache.reserve(request, request._computed + tokens):
             if not self._make_room(request):
                 return False
-        self._chunks[request.id] = Chunk(request, tokens, request._computed)
-        self.tokens_left -= tokens
+        self._plan_chunk(request, tokens)
         return True
+
+    def _plan_chunk(self, request: Request, tokens: int) -> None:
+        context = request._computed
+        self._chunks[request.id] = Chunk(request, tokens, context)
+        self.tokens_left -= tokens
+        if self._scheduler.has_prefix_cache:
+            self._scheduler.kv_cache.plan(request, context + tokens)
 
     def _make_room(self, needy: Request) -> bool:
         """Preempt whom `victim` names; False if `needy` was the victim or has to wait."""
@@ -348,13 +369,15 @@ class Step(StepView):
     def _try_admission(self, request: Request) -> Gate:
         scheduler = self._scheduler
         policy = scheduler.policy
-        known = request.prompt_tokens + request._generated
+        left = request.prompt_tokens + request._generated
+        if scheduler.has_prefix_cache:
+            left -= scheduler.find_prefix(request)
         if scheduler.has_chunk:
-            tokens = self.whole(policy.chunk(request, known, self), request, "`chunk`")
+            tokens = self.whole(policy.chunk(request, left, self), request, "`chunk`")
             if tokens <= 0:
                 return Gate.STOP
         else:
-            tokens = min(known, self.tokens_left)
+            tokens = min(left, self.tokens_left)
         if scheduler.has_gate:
             verdict = policy.gate(request, tokens, self)
             if request not in scheduler.queue:

@@ -81,7 +81,7 @@ class StepView:
 
     @property
     def free_blocks(self) -> int:
-        """KV blocks that nobody holds."""
+        """KV blocks that nobody holds, those of a prefix cache that can be found again included."""
         return self._scheduler.kv_cache.free_blocks
 
     @property
@@ -107,6 +107,18 @@ class StepView:
     def blocks_for(self, tokens: int) -> int:
         """KV blocks that hold `tokens` tokens of one request."""
         return self._scheduler.kv_cache.blocks_for(tokens)
+
+    def cached_tokens(self, request: Request) -> int:
+        """Tokens that waiting `request` would begin with if it were admitted now, in the cache."""
+        return self._scheduler.find_prefix(request)
+
+    def blocks_to_admit(self, request: Request, tokens: int) -> int:
+        """Free blocks that giving waiting `request` room for its first `tokens` tokens takes.
+
+        `blocks_for(tokens)` less the cached blocks that it begins with and that others hold; those
+        which nobody holds are among the free ones.
+        """
+        return self._scheduler.kv_cache.blocks_to_admit(request, tokens)
 
     def last_running(self) -> Request | None:
         """The last of the running list, None if nothing runs; O(1)."""

@@ -7,10 +7,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from schedsim.content import Content
 from schedsim.costs.base import StepCost
 from schedsim.costs.linear import LinearCost
 from schedsim.load import Load
-from schedsim.memory import PagedKVCache
+from schedsim.memory import make_kv_cache
 from schedsim.output_limit import Outputs
 from schedsim.policies import Policy
 from schedsim.predictors import Predictor
@@ -18,7 +19,8 @@ from schedsim.request import Request
 from schedsim.results import Result, build_result
 from schedsim.scheduler import Batch, Completion, Scheduler, TokenLog
 from schedsim.simulator import Simulation
-from schedsim.traces.trace import Trace, TraceSource
+from schedsim.traces.trace import PromptBlocks, Trace, TraceSource
+from tests.core.paper_device import PaperDevice
 
 ONE_SECOND = LinearCost(1000.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -35,6 +37,8 @@ class Jobs:
     priorities: Sequence[int] | None = None
     parents: Sequence[int] | None = None
     thinks: Sequence[float] | None = None
+    chains: Sequence[Sequence[int]] | None = None
+    chain_block: int = 1
 
     def trace(self) -> Trace:
         count = len(self.prompts)
@@ -49,6 +53,7 @@ class Jobs:
             priority=_column(self.priorities),
             parent=_column(self.parents),
             think_s=None if self.parents is None else np.array(thinks, dtype=np.float64),
+            blocks=None if self.chains is None else prompt_blocks(self.chains, self.chain_block),
         )
 
     def split(self) -> Outputs:
@@ -59,6 +64,13 @@ class Jobs:
 
 def _column(values: Sequence[int] | None) -> npt.NDArray[np.int64] | None:
     return None if values is None else np.array(values, dtype=np.int64)
+
+
+def prompt_blocks(chains: Sequence[Sequence[int]], block_size: int) -> PromptBlocks:
+    """A chain of ids for each request; an empty one says nothing of it."""
+    offsets = np.cumsum([0, *map(len, chains)], dtype=np.int64)
+    ids = [number for chain in chains for number in chain]
+    return PromptBlocks(block_size, offsets, np.array(ids, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -150,12 +162,17 @@ def simulate(
     cost: StepCost = ONE_SECOND,
     predictor: Predictor | None = None,
     check_every: int | None = 1,
+    memory: str = "paged",
 ) -> Run:
-    """Run `jobs` to the end, all invariants asserted after every `check_every`-th iteration."""
+    """Run `jobs` to the end, all invariants asserted after every `check_every`-th iteration.
+
+    Every token that an iteration reads is looked up on paper.
+    """
     trace = jobs.trace()
+    content = Content.of(trace, jobs.split())
     scheduler = Scheduler(
         policy,
-        PagedKVCache(blocks, block_size),
+        make_kv_cache(memory, blocks, block_size, content),
         max_seqs=seats,
         token_budget=budget,
         max_model_len=max_model_len,
@@ -165,7 +182,7 @@ def simulate(
     load = Load(trace, jobs.split(), concurrency=concurrency)
     simulation = Simulation(trace, scheduler, load, cost, check_every=check_every)
     journal = Journal()
-    simulation.observe(journal)
+    simulation.observe(journal, PaperDevice(content, block_size))
     simulation.run()
     assert not scheduler.has_work
     assert scheduler.kv_cache.free_blocks == blocks, "blocks are lost"

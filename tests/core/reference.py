@@ -10,7 +10,11 @@ from typing import NamedTuple
 
 @dataclass
 class Job:
-    """A request: prompt and true output, what it emitted, how much of it has keys and values."""
+    """A request: prompt and true output, what it emitted, how much of it has keys and values.
+
+    `tokens` are those of prompt and output and `full` says how many blocks are listed as cached;
+    both are of use with a prefix cache only.
+    """
 
     id: int
     prompt: int
@@ -20,6 +24,8 @@ class Job:
     blocks: list[int] = field(default_factory=list)
     was_preempted: bool = False
     prefilled: bool = False
+    tokens: list[int] = field(default_factory=list)
+    full: int = 0
 
     @property
     def known(self) -> int:
@@ -36,7 +42,12 @@ class Decision(NamedTuple):
 
 
 class ReferenceScheduler(ABC):
-    """The waiting line, the running list and the free queue, which is taken from the left."""
+    """The waiting line, the running list and the free queue, which is taken from the left.
+
+    With a prefix cache `cached` lists (tokens up to its end, block) from the oldest to the newest.
+    """
+
+    has_prefix_cache = False
 
     def __init__(self, blocks: int, block_size: int, seats: int, budget: int) -> None:
         self.free = list(range(1, blocks + 1))
@@ -48,6 +59,7 @@ class ReferenceScheduler(ABC):
         self.running: list[Job] = []
         self.plan: dict[int, tuple[int, str, int]] = {}
         self.preempted: list[Job] = []
+        self.cached: list[tuple[list[int], int]] = []
 
     def schedule(self) -> Decision:
         """Decide one iteration."""
@@ -91,12 +103,42 @@ class ReferenceScheduler(ABC):
     def take(self, job: Job, count: int) -> None:
         assert count <= len(self.free)
         for _ in range(count):
-            job.blocks.append(self.free.pop(0))
+            block = self.free.pop(0)
+            self.cached = [entry for entry in self.cached if entry[1] != block]
+            job.blocks.append(block)
 
     def give_back(self, job: Job) -> None:
-        """Tail first, as a group to the front of the queue."""
-        self.free = list(reversed(job.blocks)) + self.free
-        job.blocks = []
+        """Tail first: what is not cached to the front of the queue as a group, the rest behind."""
+        others = [block for other in self.running if other is not job for block in other.blocks]
+        cached = [entry[1] for entry in self.cached]
+        free = [block for block in reversed(job.blocks) if block not in others]
+        front = [block for block in free if block not in cached]
+        self.free = front + self.free + [block for block in free if block in cached]
+        job.blocks, job.full = [], 0
+
+    def find(self, job: Job) -> list[int]:
+        """The oldest cached blocks that `job` begins with; its last token is left out."""
+        found: list[int] = []
+        while (len(found) + 1) * self.block_size < job.known:
+            prefix = job.tokens[: (len(found) + 1) * self.block_size]
+            block = next((block for tokens, block in self.cached if tokens == prefix), None)
+            if block is None:
+                break
+            found.append(block)
+        return found
+
+    def missing_to_admit(self, job: Job, tokens: int) -> int:
+        """Free blocks that go when `job`, which waits, gets room for `tokens` tokens."""
+        found = self.find(job)
+        return self.blocks_for(tokens) - len([b for b in found if b not in self.free])
+
+    def put_in_plan(self, job: Job, tokens: int, kind: str) -> None:
+        """Plan `tokens` tokens; the blocks that they fill are cached from now on."""
+        self.plan[job.id] = (tokens, kind, job.computed)
+        while self.has_prefix_cache and (job.full + 1) * self.block_size <= job.computed + tokens:
+            end = (job.full + 1) * self.block_size
+            self.cached.append((job.tokens[:end], job.blocks[job.full]))
+            job.full += 1
 
     def preempt(self, job: Job) -> None:
         """By recompute; back to the front of the line."""
@@ -112,13 +154,17 @@ class ReferenceScheduler(ABC):
     def admit(self, tokens: int, reserve: int) -> None:
         """The head of the line, with a chunk of `tokens` and blocks for `reserve`."""
         job = self.waiting.pop(0)
-        self.take(job, self.blocks_for(reserve))
+        job.blocks = self.find(job)
+        job.full = len(job.blocks)
+        job.computed = job.full * self.block_size
+        self.free = [block for block in self.free if block not in job.blocks]
+        self.take(job, self.missing(job, reserve))
         self.running.append(job)
-        self.plan[job.id] = (tokens, "resume" if job.was_preempted else "new", 0)
+        self.put_in_plan(job, tokens, "resume" if job.was_preempted else "new")
 
 
 class ReferenceVLLM(ReferenceScheduler):
-    """vLLM v1, synchronous, first come first served, no prefix caching."""
+    """vLLM v1, synchronous, first come first served."""
 
     def __init__(
         self,
@@ -153,19 +199,20 @@ class ReferenceVLLM(ReferenceScheduler):
             if job not in self.running:
                 break
             self.take(job, self.missing(job, job.computed + tokens))
-            self.plan[job.id] = (tokens, "run", job.computed)
+            self.put_in_plan(job, tokens, "run")
             left -= tokens
             index += 1
         if self.preempted:
             return
         while self.waiting and left > 0 and len(self.running) < self.seats:
             job = self.waiting[0]
-            tokens = min(job.known, cap, left)
+            found = len(self.find(job)) * self.block_size
+            tokens = min(job.known - found, cap, left)
             spare = self.watermark_blocks if self.running else 0
-            tested = job.known if self.whole_sequence else tokens
-            if self.blocks_for(tested) + spare > len(self.free):
+            tested = job.known if self.whole_sequence else found + tokens
+            if self.missing_to_admit(job, tested) + spare > len(self.free):
                 break
-            self.admit(tokens, tokens)
+            self.admit(tokens, found + tokens)
             left -= tokens
 
 
@@ -195,18 +242,19 @@ class ReferenceSarathi(ReferenceScheduler):
             if job not in self.running:
                 continue
             self.take(job, self.missing(job, job.known))
-            self.plan[job.id] = (1, "run", job.computed)
+            self.put_in_plan(job, 1, "run")
             used += 1
         for job in prefills:
             tokens = min(job.known - job.computed, self.budget - used)
             if job in self.running and tokens > 0:
-                self.plan[job.id] = (tokens, "run", job.computed)
+                self.put_in_plan(job, tokens, "run")
                 used += tokens
         while self.waiting and used < self.budget and len(self.running) < self.seats:
             job = self.waiting[0]
-            if self.blocks_for(job.known) + self.watermark_blocks > len(self.free):
+            if self.missing_to_admit(job, job.known) + self.watermark_blocks > len(self.free):
                 break
-            tokens = min(job.known, self.budget - used)
+            found = len(self.find(job)) * self.block_size
+            tokens = min(job.known - found, self.budget - used)
             self.admit(tokens, job.known)
             used += tokens
 
@@ -224,12 +272,13 @@ class ReferenceVLLMv0(ReferenceScheduler):
         used = 0
         while self.waiting and len(self.running) < self.seats:
             job = self.waiting[0]
-            if used + job.known > self.budget and used:
+            tokens = job.known - len(self.find(job)) * self.block_size
+            if used + tokens > self.budget and used:
                 break
-            if len(self.free) - self.blocks_for(job.known) < self.watermark_blocks:
+            if len(self.free) - self.missing_to_admit(job, job.known) < self.watermark_blocks:
                 break
-            self.admit(job.known, job.known)
-            used += job.known
+            self.admit(tokens, job.known)
+            used += tokens
             if used >= self.budget:
                 break
         if used:
@@ -244,4 +293,4 @@ class ReferenceVLLMv0(ReferenceScheduler):
                     break
             if job in self.running:
                 self.take(job, self.missing(job, job.known))
-                self.plan[job.id] = (1, "run", job.computed)
+                self.put_in_plan(job, 1, "run")

@@ -1,14 +1,15 @@
 """Random traces, capacities and policies: everything ends, and nothing is lost or made up."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from schedsim.content import Content
 from schedsim.costs.linear import LinearCost
 from schedsim.load import Load
-from schedsim.memory import PagedKVCache
+from schedsim.memory import make_kv_cache
 from schedsim.output_limit import Outputs
 from schedsim.policies import POLICIES, VLLM, Policy, Sarathi, Static, VLLMv0
 from schedsim.request import Request, Status
@@ -16,6 +17,8 @@ from schedsim.results import Result, build_result
 from schedsim.scheduler import Batch, Completion, Scheduler
 from schedsim.simulator import Simulation
 from schedsim.traces.trace import Trace, TraceSource
+from tests.core.harness import prompt_blocks
+from tests.core.paper_device import PaperDevice
 
 COST = LinearCost(5.0, 0.05, 0.03, 3.5e-6, 4e-5)
 
@@ -33,6 +36,8 @@ class Case:
     seats: int
     budget: int
     concurrency: int | None
+    chains: tuple[tuple[int, ...], ...] | None = None
+    memory: str = "paged"
 
     def trace(self) -> Trace:
         count = len(self.arrivals)
@@ -43,7 +48,19 @@ class Case:
             TraceSource("random", "test", rows_read=count),
             parent=np.array([min(p, i - 1) for i, p in enumerate(self.parents[:count])]),
             think_s=np.full(count, 0.25),
+            blocks=None if self.chains is None else prompt_blocks(self.cut_chains(), 2),
         )
+
+    def cut_chains(self) -> list[tuple[int, ...]]:
+        """The chains as far as the prompts reach."""
+        assert self.chains is not None
+        return [
+            chain[: -(-prompt // 2)]
+            for chain, prompt in zip(self.chains, self.prompts, strict=False)
+        ]
+
+
+CHAIN = st.lists(st.integers(0, 1), max_size=30).map(tuple)
 
 
 @st.composite
@@ -60,6 +77,8 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.integers(1, 6)),
         draw(st.integers(1, 64)),
         draw(st.none() | st.integers(1, 4)),
+        draw(st.none() | st.tuples(*[CHAIN] * count)),
+        draw(st.sampled_from(["paged", "paged,prefix_caching=true"])),
     )
 
 
@@ -114,18 +133,19 @@ class Watch:
 
 def simulate(case: Case, policy: Policy) -> tuple[Result, list[Request], Watch]:
     trace = case.trace()
+    outputs = Outputs(trace.output_tokens, trace.output_tokens)
+    content = Content.of(trace, outputs)
     scheduler = Scheduler(
         policy,
-        PagedKVCache(case.blocks, case.block_size),
+        make_kv_cache(case.memory, case.blocks, case.block_size, content),
         max_seqs=case.seats,
         token_budget=case.budget,
         max_model_len=200,
     )
     watch = Watch(case, policy)
-    outputs = Outputs(trace.output_tokens, trace.output_tokens)
     load = Load(trace, outputs, concurrency=case.concurrency)
     simulation = Simulation(trace, scheduler, load, COST, check_every=1)
-    simulation.observe(watch)
+    simulation.observe(watch, PaperDevice(content, case.block_size))
     simulation.run()
     assert scheduler.kv_cache.free_blocks == case.blocks, "blocks are lost"
     assert not scheduler.has_work
@@ -134,6 +154,7 @@ def simulate(case: Case, policy: Policy) -> tuple[Result, list[Request], Watch]:
 
 
 PRESSURE = Case(tuple([0.0] * 8), (9,) * 8, (30,) * 8, (-1,) * 8, 12, 4, 6, 16, None)
+TWINS = replace(PRESSURE, chains=((1, 2, 3, 4),) * 8, memory="paged,prefix_caching=true")
 
 
 @given(case=cases(), data=st.data(), name=st.sampled_from(sorted(POLICIES)))
@@ -141,6 +162,10 @@ PRESSURE = Case(tuple([0.0] * 8), (9,) * 8, (30,) * 8, (-1,) * 8, 12, 4, 6, 16, 
 @example(case=PRESSURE, data=None, name="vllm-v0")
 @example(case=PRESSURE, data=None, name="sarathi")
 @example(case=PRESSURE, data=None, name="static")
+@example(case=TWINS, data=None, name="vllm")
+@example(case=TWINS, data=None, name="vllm-v0")
+@example(case=TWINS, data=None, name="sarathi")
+@example(case=TWINS, data=None, name="static")
 def test_tokens_blocks_and_requests_are_conserved(
     case: Case, data: st.DataObject | None, name: str
 ) -> None:
@@ -155,7 +180,11 @@ def test_tokens_blocks_and_requests_are_conserved(
         assert watch.emitted[request.id] == request.num_generated_tokens == target
         assert request.arrival <= request.admitted < request.first_token <= request.finished
     ideal = sum(r.prompt_tokens + r.num_generated_tokens - 1 for r in done)
-    assert watch.computed == ideal + sum(r.recomputed_tokens for r in done)
+    recomputed = sum(request.recomputed_tokens for request in done)
+    cached = sum(request.cached_tokens for request in done)
+    assert watch.computed == ideal + recomputed - cached
+    assert min(r.recomputed_tokens for r in done or requests) >= 0
+    assert case.memory != "paged" or not cached
     assert not any(r.recomputed_tokens and not r.preemptions for r in done)
     counts = result.summary["requests"]
     assert counts["finished"] + counts["rejected"] == counts["kept"] == len(trace)

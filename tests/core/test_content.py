@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schedsim.content import Content, prefix_numbers
+from schedsim.content import Content, prefix_numbers, shares_prefixes
 from schedsim.output_limit import Outputs
 from schedsim.traces.trace import PromptBlocks, Trace, TraceSource
 
@@ -20,7 +20,19 @@ def content_of(
     size: int = 1,
     parents: list[int] | None = None,
 ) -> Content:
-    trace = Trace(
+    trace = trace_of(prompts, outputs, chains=chains, size=size, parents=parents)
+    return Content.of(trace, Outputs(trace.output_tokens, trace.output_tokens))
+
+
+def trace_of(
+    prompts: list[int],
+    outputs: list[int],
+    *,
+    chains: list[list[int]] | None = None,
+    size: int = 1,
+    parents: list[int] | None = None,
+) -> Trace:
+    return Trace(
         np.zeros(len(prompts)),
         np.array(prompts, dtype=np.int32),
         np.array(outputs, dtype=np.int32),
@@ -29,7 +41,6 @@ def content_of(
         think_s=None if parents is None else np.zeros(len(prompts)),
         blocks=None if chains is None else blocks_of(chains, size),
     )
-    return Content.of(trace, Outputs(trace.output_tokens, trace.output_tokens))
 
 
 def blocks_of(chains: list[list[int]], size: int) -> PromptBlocks:
@@ -139,13 +150,11 @@ def test_a_follow_up_begins_with_the_whole_conversation() -> None:
     first, second = tokens_of(content, 0, 8), tokens_of(content, 1, 11)
     assert second[:8] == first
     assert tokens_of(content, 2, 14)[:11] == second
-    assert content.is_shared
 
 
 def test_a_prompt_shorter_than_the_conversation_has_nothing_of_it() -> None:
     content = content_of([5, 7], [3, 2], parents=[-1, 0])
     assert not set(tokens_of(content, 0, 8)) & set(tokens_of(content, 1, 9))
-    assert not content.is_shared
 
 
 def test_a_chain_goes_before_a_parent() -> None:
@@ -186,3 +195,22 @@ def test_ids_are_int64_below_the_vocabulary(vocab: int) -> None:
     assert ids.dtype == np.int64
     assert ((ids >= 0) & (ids < vocab)).all()
     assert content_of([40], [3]).token_ids(0, 5, 5, vocab).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("chains", "parents", "shares"),
+    [
+        (None, None, False),
+        (None, [-1, 0], True),
+        ([[], []], [-1, 0], True),
+        ([[], [1]], None, True),
+        ([[], []], None, False),
+    ],
+)
+def test_it_is_known_whether_a_trace_shares_prefixes(
+    chains: list[list[int]] | None, parents: list[int] | None, shares: bool
+) -> None:
+    trace = trace_of([5, 9], [3, 2], chains=chains, parents=parents)
+    assert shares_prefixes(trace, Outputs(trace.output_tokens, trace.output_tokens)) == shares
+    shorter = trace_of([5, 7], [3, 2], parents=[-1, 0])
+    assert not shares_prefixes(shorter, Outputs(shorter.output_tokens, shorter.output_tokens))

@@ -119,6 +119,8 @@ class Dice(Policy):
         self.preempted[request.id] += 1
 
 
+CHAIN = st.one_of(st.just([0] * 20), st.lists(st.integers(0, 1), max_size=20))
+CHAINS = st.lists(CHAIN, min_size=10, max_size=10)
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=10)
 
 
@@ -131,6 +133,8 @@ LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=10)
     seats=st.integers(1, 6),
     budget=st.integers(1, 40),
     concurrency=st.none() | st.integers(1, 4),
+    chains=st.none() | CHAINS,
+    memory=st.sampled_from(["paged", "paged,prefix_caching=true"]),
     seed=st.integers(0, 2**32),
     flags=st.tuples(st.booleans(), st.booleans()),
 )
@@ -143,6 +147,8 @@ def test_no_decision_breaks_the_books(
     seats: int,
     budget: int,
     concurrency: int | None,
+    chains: list[list[int]] | None,
+    memory: str,
     seed: int,
     flags: tuple[bool, bool],
 ) -> None:
@@ -153,6 +159,7 @@ def test_no_decision_breaks_the_books(
         sorted(arrivals[:count]),
         parents=[index - 1 if index % 3 == 2 else -1 for index in range(count)],
         thinks=[0.75] * count,
+        chains=chains and [chain[:prompt] for chain, prompt in zip(chains, prompts, strict=False)],
     )
     policy = Dice(seed, 60.0, *flags)
     run = simulate(
@@ -163,6 +170,7 @@ def test_no_decision_breaks_the_books(
         seats=seats,
         budget=budget,
         concurrency=concurrency,
+        memory=memory,
     )
     check(run, jobs, policy)
 
@@ -189,5 +197,6 @@ def check(run: Run, jobs: Jobs, policy: Dice) -> None:
             assert request.first_token is not None
             assert request.first_token + sum(gaps) == pytest.approx(request.finished)
             expected += request.prompt_tokens + emitted - 1
-        expected += request.recomputed_tokens
+        expected += request.recomputed_tokens - request.cached_tokens
+        assert min(request.recomputed_tokens, request.cached_tokens) >= 0
     assert computed == expected

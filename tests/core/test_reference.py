@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedsim.memory import PagedKVCache
+from schedsim.content import Content
+from schedsim.memory import make_kv_cache
 from schedsim.policies import VLLM, Policy, Sarathi, VLLMv0
 from schedsim.request import Request
 from schedsim.scheduler import Scheduler
+from tests.core.harness import Jobs
 from tests.core.reference import (
     Decision,
     Job,
@@ -21,14 +23,19 @@ from tests.test_vllm_oracle import LongPrefillVLLM
 
 MAX_MODEL_LEN = 120
 
-Arrival = tuple[int, int, int]
-"""Iteration, prompt tokens, output tokens."""
+Arrival = tuple[int, int, int, list[int]]
+"""Iteration, prompt tokens, output tokens, what the prompt begins with."""
 
 ARRIVALS = st.lists(
     st.tuples(
         st.one_of(st.just(0), st.integers(0, 30)),
         st.one_of(st.integers(1, 60), st.sampled_from([1, 4, 16])),
         st.one_of(st.integers(1, 60), st.just(1)),
+        st.one_of(
+            st.just([]),
+            st.lists(st.integers(0, 1), max_size=20),
+            st.integers(0, 60).map(lambda tokens: [0] * tokens),
+        ),
     ),
     min_size=1,
     max_size=16,
@@ -41,25 +48,38 @@ WATERMARKS = st.sampled_from([0.0, 0.01, 0.1, 0.3])
 
 
 def compare(
-    policy: Policy, reference: ReferenceScheduler, arrivals: Sequence[Arrival], budget: int | None
+    policy: Policy,
+    reference: ReferenceScheduler,
+    arrivals: Sequence[Arrival],
+    budget: int | None,
+    caching: bool,
 ) -> None:
     """Drive both to their end; every decision and every completion is the same."""
+    due = sorted(arrivals, key=lambda arrival: arrival[0])
+    jobs = Jobs(
+        [prompt for _, prompt, _, _ in due],
+        [output for _, _, output, _ in due],
+        chains=[begin[:prompt] for _, prompt, _, begin in due],
+    )
+    content = Content.of(jobs.trace(), jobs.split())
+    reference.has_prefix_cache = caching
+    memory = f"paged,prefix_caching={str(caching).lower()}"
     scheduler = Scheduler(
         policy,
-        PagedKVCache(reference.total, reference.block_size),
+        make_kv_cache(memory, reference.total, reference.block_size, content),
         max_seqs=reference.seats,
         token_budget=budget,
         max_model_len=MAX_MODEL_LEN,
     )
-    due = sorted(arrivals, key=lambda arrival: arrival[0])
     number = 0
     now = 0
     while number < len(due) or scheduler.has_work:
         while number < len(due) and due[number][0] <= now:
-            _, prompt, output = due[number]
+            _, prompt, output, _ = due[number]
             request = Request(number, float(due[number][0]), prompt, output)
             if scheduler.add(request, output, float(now)):
-                reference.waiting.append(Job(number, prompt, output))
+                tokens = content.token_ids(number, 0, prompt + output, 2**62).tolist()
+                reference.waiting.append(Job(number, prompt, output, tokens=tokens))
             number += 1
         compare_iteration(scheduler, reference, now)
         now += 1
@@ -100,6 +120,7 @@ def compare_iteration(scheduler: Scheduler, reference: ReferenceScheduler, now: 
     st.booleans(),
     WATERMARKS,
     st.sampled_from([0, 0, 1, 3, 8, 20]),
+    st.booleans(),
 )
 def test_vllm_equals_the_plain_scheduler(
     arrivals: list[Arrival],
@@ -110,6 +131,7 @@ def test_vllm_equals_the_plain_scheduler(
     whole_sequence: bool,
     watermark: float,
     threshold: int,
+    caching: bool,
 ) -> None:
     reference = ReferenceVLLM(
         blocks, block_size, seats, budget, whole_sequence, watermark, threshold
@@ -117,10 +139,10 @@ def test_vllm_equals_the_plain_scheduler(
     policy = VLLM(whole_sequence, watermark)
     if threshold:
         policy = LongPrefillVLLM(whole_sequence, watermark, threshold)
-    compare(policy, reference, arrivals, budget)
+    compare(policy, reference, arrivals, budget, caching)
 
 
-@given(ARRIVALS, BLOCKS, BLOCK_SIZES, SEATS, BUDGETS, WATERMARKS)
+@given(ARRIVALS, BLOCKS, BLOCK_SIZES, SEATS, BUDGETS, WATERMARKS, st.booleans())
 def test_sarathi_equals_the_plain_scheduler(
     arrivals: list[Arrival],
     blocks: int,
@@ -128,12 +150,13 @@ def test_sarathi_equals_the_plain_scheduler(
     seats: int,
     chunk_size: int,
     watermark: float,
+    caching: bool,
 ) -> None:
     reference = ReferenceSarathi(blocks, block_size, seats, chunk_size, watermark)
-    compare(Sarathi(chunk_size, watermark), reference, arrivals, None)
+    compare(Sarathi(chunk_size, watermark), reference, arrivals, None, caching)
 
 
-@given(ARRIVALS, BLOCKS, BLOCK_SIZES, SEATS, st.integers(1, 200), WATERMARKS)
+@given(ARRIVALS, BLOCKS, BLOCK_SIZES, SEATS, st.integers(1, 200), WATERMARKS, st.booleans())
 def test_vllm_v0_equals_the_plain_scheduler(
     arrivals: list[Arrival],
     blocks: int,
@@ -141,6 +164,7 @@ def test_vllm_v0_equals_the_plain_scheduler(
     seats: int,
     budget: int,
     watermark: float,
+    caching: bool,
 ) -> None:
     reference = ReferenceVLLMv0(blocks, block_size, seats, budget, watermark)
-    compare(VLLMv0(watermark), reference, arrivals, budget)
+    compare(VLLMv0(watermark), reference, arrivals, budget, caching)
