@@ -114,7 +114,8 @@ def make_execution(
 ) -> tuple[Execution, KeepingRunner]:
     """An execution of `jobs` before its start, all invariants asserted after every iteration."""
     trace, outputs = jobs.trace(), jobs.split()
-    kv_cache = make_kv_cache(memory, blocks, block_size)
+    content = Content.of(trace, outputs)
+    kv_cache = make_kv_cache(memory, blocks, block_size, content)
     store = KVStore(CONFIG.shape, blocks, block_size, dtype=dtype)
     for layer in store.layers:
         layer.fill_(torch.nan)  # whoever reads a slot that was not written gets nonsense
@@ -126,9 +127,7 @@ def make_execution(
         max_model_len=max_model_len,
         estimator=lambda shape: 1.0,
     )
-    runner = KeepingRunner(
-        KeepingDecoder(dtype), store, kv_cache, Content.of(trace, outputs), ClockTimer(clock)
-    )
+    runner = KeepingRunner(KeepingDecoder(dtype), store, kv_cache, content, ClockTimer(clock))
     execution = Execution(
         trace,
         scheduler,

@@ -1,18 +1,22 @@
 """`schedsim execute` as a user types it: files, manifest, replay. Never the clock."""
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 torch = pytest.importorskip("torch")
 
 import schedsim
+from schedsim.traces.trace import PromptBlocks
 from tests.cli.commands import RESULTS, Ended, manifest, names, summary
 from tests.cli.commands import schedsim as command
+from tests.core.harness import Jobs
 from tests.executor.models import random_model, saved
 
 POLICIES = ("vllm", "sarathi,chunk_size=16", "vllm-v0", "static,batch_size=4")
@@ -91,6 +95,43 @@ def test_the_simulator_takes_the_same_decisions_at_the_recorded_moments(
     )
     shared = [column for column in real if column in replayed]
     pd.testing.assert_frame_equal(replayed[shared], real[shared])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("load", [("--all-at-once",), ("--concurrency", 5)])
+def test_the_simulator_finds_the_same_prefixes(
+    tmp_path: Path, policy: str, load: tuple[object, ...]
+) -> None:
+    trace = tmp_path / "chats.jsonl"
+    schedsim.write_trace(chats(), trace)
+    common = (trace, "--blocks", 40, "--block-size", 4, "--max-seqs", 6, *load, "--decisions", "-q")
+    common += ("--policy", policy, "--memory", "paged,prefix_caching=true")
+    executed(*common, "--out", tmp_path / "real")
+    replay = ("--model", "tiny", "--step-time", f"recorded:{tmp_path / 'real'}")
+    ended = command("run", *common, *replay, "--out", tmp_path / "replayed")
+    assert ended.exit_code == 0, ended.stderr
+    assert command("diff", tmp_path / "real", tmp_path / "replayed").exit_code == 0
+    assert records(tmp_path / "replayed") == records(tmp_path / "real")
+    found = summary(tmp_path / "real")
+    assert found["cached_tokens"] > 0
+    if policy in ("vllm", "vllm-v0"):
+        assert found["preemptions"] > 0
+
+
+def chats() -> schedsim.Trace:
+    """Nine chats of three turns; the first turns begin with one of two system prompts."""
+    first = list(range(9))
+    prompts = (
+        [16 + row for row in first] + [40 + row for row in first] + [64 + row for row in first]
+    )
+    outputs = [14 + row % 3 for row in range(27)]
+    parents = [-1] * 9 + list(range(18))
+    trace = Jobs(prompts, outputs, parents=parents).trace()
+    chains = [[100 + row % 2] if row < 9 else [] for row in range(27)]
+    offsets = np.cumsum([0, *map(len, chains)])
+    ids = np.array([block for chain in chains for block in chain])
+    blocks = PromptBlocks(12, offsets.astype(np.int64), ids.astype(np.int64))
+    return dataclasses.replace(trace, blocks=blocks, session=np.arange(27) % 9)
 
 
 def test_small_caches_preempt() -> None:

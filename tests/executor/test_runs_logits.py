@@ -1,5 +1,6 @@
 """Whatever the scheduler decides, every sampled row is what the whole sequence gives uncached."""
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -50,6 +51,16 @@ def check_rows(executed: Executed) -> None:
 def jobs_of(prompts: list[int], outputs: list[int], arrivals: list[float]) -> Jobs:
     count = len(prompts)
     return Jobs(prompts, outputs[:count], arrivals=[0.0, *sorted(arrivals[: count - 1])])
+
+
+def conversations_of(prompts: list[int], outputs: list[int], arrivals: list[float]) -> Jobs:
+    """Every second request goes on where the one before it ended, so its beginning is cached."""
+    jobs = jobs_of(prompts, outputs, arrivals)
+    lengths = list(jobs.prompts)
+    parents = [row - 1 if row % 2 else -1 for row in range(len(lengths))]
+    for row in range(1, len(lengths), 2):
+        lengths[row] += lengths[row - 1] + jobs.outputs[row - 1]
+    return dataclasses.replace(jobs, prompts=lengths, parents=parents)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -117,6 +128,77 @@ def test_random_decisions_compute_what_the_sequences_give_alone(
         budget=30,
         concurrency=concurrency,
     )
+    check_rows(executed)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@settings(max_examples=12)
+@given(
+    prompts=LENGTHS,
+    outputs=OUTPUTS,
+    arrivals=ARRIVALS,
+    block_size=st.integers(1, 5),
+    spare=st.integers(0, 12),
+    seats=st.integers(1, 5),
+    budget=st.integers(20, 50),
+)
+def test_what_the_prefix_cache_gives_is_what_was_computed(
+    policy: str,
+    prompts: list[int],
+    outputs: list[int],
+    arrivals: list[float],
+    block_size: int,
+    spare: int,
+    seats: int,
+    budget: int,
+) -> None:
+    executed = execute(
+        make_policy(policy),
+        conversations_of(prompts, outputs, arrivals),
+        blocks=-(-82 // block_size) + spare,
+        block_size=block_size,
+        seats=seats,
+        budget=max(budget, 82) if policy == "vllm-v0" else budget,
+        memory="paged,prefix_caching=true",
+    )
+    check_rows(executed)
+
+
+@settings(max_examples=30)
+@given(
+    prompts=LENGTHS,
+    outputs=OUTPUTS,
+    arrivals=ARRIVALS,
+    block_size=st.integers(1, 5),
+    spare=st.integers(0, 8),
+    seed=st.integers(0, 2**32),
+    flags=st.tuples(st.booleans(), st.booleans()),
+)
+def test_random_decisions_find_what_was_computed(
+    prompts: list[int],
+    outputs: list[int],
+    arrivals: list[float],
+    block_size: int,
+    spare: int,
+    seed: int,
+    flags: tuple[bool, bool],
+) -> None:
+    executed = execute(
+        Dice(seed, 1.0, *flags),
+        conversations_of(prompts, outputs, arrivals),
+        blocks=-(-82 // block_size) + spare,
+        block_size=block_size,
+        seats=4,
+        budget=30,
+        memory="paged,prefix_caching=true",
+    )
+    check_rows(executed)
+
+
+def test_a_follow_up_computes_only_what_is_new() -> None:
+    jobs = conversations_of([16, 5], [9, 3], [0.0])
+    executed = execute(make_policy("vllm"), jobs, memory="paged,prefix_caching=true")
+    assert executed.result.requests["cached_tokens"].tolist() == [0, 24]
     check_rows(executed)
 
 
