@@ -70,6 +70,7 @@ class ModelRunner:
     ) -> None:
         """`store` holds the blocks of `kv_cache`; `timer` measures the work of the device."""
         assert store.num_blocks == kv_cache.total_blocks, "store and manager differ in blocks"
+        assert store.num_host_blocks == kv_cache.host_blocks, "they differ in host blocks"
         assert store.block_size == kv_cache.block_size, "store and manager differ in block size"
         self.decoder = decoder
         self.store = store
@@ -104,7 +105,7 @@ class ModelRunner:
         return PreparedBatch(batch, forward, sampling)
 
     def run(self, prepared: PreparedBatch) -> float:
-        """Run the model and sample; return when the host can see the tokens.
+        """Make the swaps, run the model, sample; return when the host can see the tokens.
 
         Returns the seconds that the device worked on it.
 
@@ -116,6 +117,9 @@ class ModelRunner:
         tokens: list[int] = []
         with self._told_if_out_of_memory(batch):
             timer.begin()
+            for swap in batch.swaps:
+                copy = self.store.swap_in if swap.into_device else self.store.swap_out
+                copy(swap.pairs)
             if prepared.forward is None:
                 timer.end()
             else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         TraceError,
     )
     from schedsim.experiments.api import execute, simulate
-    from schedsim.policies.base import Gate, Policy, Release
+    from schedsim.policies.base import Gate, Policy, PreemptMode, Release
     from schedsim.request import Request, Status
     from schedsim.results.result import Result
     from schedsim.scheduler.step import Step
@@ -33,6 +33,7 @@ __all__ = [
     "OutputError",
     "Policy",
     "PolicyError",
+    "PreemptMode",
     "Release",
     "Request",
     "Result",
@@ -56,6 +57,7 @@ _PLACES = {
     "OutputError": "schedsim.errors",
     "Policy": "schedsim.policies.base",
     "PolicyError": "schedsim.errors",
+    "PreemptMode": "schedsim.policies.base",
     "Release": "schedsim.policies.base",
     "Request": "schedsim.request",
     "Result": "schedsim.results.result",

@@ -50,6 +50,7 @@ class Request:
     preemptions: int = 0
     cached_tokens: int = 0
     recomputed_tokens: int = 0
+    is_swapped: bool = False
     order: int = -1
 
     _computed: int = 0

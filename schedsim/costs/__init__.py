@@ -25,11 +25,13 @@ def make_step_cost(
     model: ModelSpec | None = None,
     gpu: GPUSpec | None = None,
     tensor_parallel: int = 1,
+    block_size: int = 16,
 ) -> StepCost:
     """Build the step-time model of the spec `text`: `roofline`, `roofline,key=value…`,
     `linear:FILE` or `fitted:FILE`.
 
-    `roofline` needs `model` and `gpu`; the others use neither.
+    `roofline` needs `model` and `gpu` and charges swaps by blocks of `block_size` tokens; the
+    others use none of these.
 
     Raises:
         ConfigError: an unknown name or parameter, a model or GPU that is needed and not given, or
@@ -38,27 +40,27 @@ def make_step_cost(
     name = text.replace(",", ":").partition(":")[0].strip()
     if name not in STEP_COSTS:
         raise unknown_name("step-time model", name, [*STEP_COSTS, RECORDED])
-    return STEP_COSTS[name](text, model, gpu, tensor_parallel)
+    return STEP_COSTS[name](text, model, gpu, tensor_parallel, block_size)
 
 
 def _roofline(
-    text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int
+    text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int, block_size: int
 ) -> StepCost:
     if model is None or gpu is None:
         missing = "--model" if model is None else "--gpu"
         raise ConfigError(f"--step-time {text} needs {missing}")
     assumptions = build_from_spec("step-time model", RooflineAssumptions, parse_spec(text))
-    return RooflineCost(model, gpu, tensor_parallel, assumptions)
+    return RooflineCost(model, gpu, tensor_parallel, assumptions, block_size)
 
 
 def _linear(
-    text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int
+    text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int, block_size: int
 ) -> StepCost:
     return load_linear(_path(text, "linear:FILE, a TOML file of coefficients"))
 
 
 def _fitted(
-    text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int
+    text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int, block_size: int
 ) -> StepCost:
     return load_fitted(_path(text, "fitted:FILE, a file that `schedsim calibrate` wrote"))
 
@@ -76,6 +78,7 @@ def make_step_time(
     model: ModelSpec | None = None,
     gpu: GPUSpec | None = None,
     tensor_parallel: int = 1,
+    block_size: int = 16,
 ) -> StepCost | RecordedTimes:
     """What tells the time of a run: a step-time model, or `recorded:RUN_DIR`, another run's clock.
 
@@ -84,19 +87,19 @@ def make_step_time(
     """
     name, _, directory = text.partition(":")
     if name.strip() != RECORDED:
-        return make_step_cost(text, model, gpu, tensor_parallel)
+        return make_step_cost(text, model, gpu, tensor_parallel, block_size)
     if not directory.strip():
         raise ConfigError(f"--step-time {text}: write recorded:RUN_DIR, the results of a run")
     return load_recorded(directory.strip())
 
 
-STEP_COSTS: dict[str, Callable[[str, ModelSpec | None, GPUSpec | None, int], StepCost]] = {
+STEP_COSTS: dict[str, Callable[[str, ModelSpec | None, GPUSpec | None, int, int], StepCost]] = {
     "fitted": _fitted,
     "linear": _linear,
     "roofline": _roofline,
 }
-"""The step-time models by name: each builds one from its spec, the model, the GPU and the degree
-of tensor parallelism."""
+"""The step-time models by name: each builds one from its spec, the model, the GPU, the degree of
+tensor parallelism and the tokens of a KV block."""
 
 
 __all__ = [

@@ -16,7 +16,7 @@ PACKAGED = ("vidur-closed-form",)
 
 
 class LinearFile(BaseModel):
-    """The TOML file: milliseconds for each unit of work, all five of them, none negative."""
+    """The TOML file: milliseconds for each unit of work; all but swaps are required."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -25,6 +25,7 @@ class LinearFile(BaseModel):
     decode_request_ms: float = Field(ge=0)
     prefill_attention_ms: float = Field(ge=0)
     decode_context_ms: float = Field(ge=0)
+    swap_block_ms: float = Field(default=0.0, ge=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class LinearCost:
     """Milliseconds an iteration, a prefill token, a decode and a unit of attention.
 
     `prefill_attention_ms` is per Σ chunk·(context + chunk/2), `decode_context_ms` per token of
-    decode context. Padding of a static batch costs what decodes cost: its counts are added to
+    decode context, `swap_block_ms` per block copied to or from the host. Padding of a static batch costs what decodes cost: its counts are added to
     theirs before the multiplication. The terms are added in the order of the fields and the sum is
     turned into seconds at the end, which gives the closed form of the Vidur oracle bit for bit.
     """
@@ -42,6 +43,7 @@ class LinearCost:
     decode_request_ms: float
     prefill_attention_ms: float
     decode_context_ms: float
+    swap_block_ms: float = 0.0
 
     def seconds(self, shape: BatchShape) -> float:
         """Seconds of an iteration."""
@@ -51,6 +53,7 @@ class LinearCost:
             + self.decode_request_ms * (shape.decode_requests + shape.padding_requests)
             + self.prefill_attention_ms * shape.prefill_attention
             + self.decode_context_ms * (shape.decode_context + shape.padding_context)
+            + self.swap_block_ms * shape.swapped_blocks
         ) * 1e-3
 
     def describe(self) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class RooflineCost:
       Σ chunk·(context + chunk/2) against the keys and values of contexts and chunks;
     - attention of decodes: the same operations per token of context against its keys and values;
     - with several GPUs two ring all-reduces of the activations a layer: bytes over the link, and a
-      latency each.
+      latency each;
+    - swaps: the bytes of each KV block of `block_size` tokens over the link to the host.
 
     Padding of a static batch costs what decodes cost. Sources: Williams, Waterman and Patterson,
     "Roofline", CACM 2009, for the bound; Pope et al., "Efficiently Scaling Transformer Inference",
@@ -63,6 +64,7 @@ class RooflineCost:
     gpu: GPUSpec
     tensor_parallel: int = 1
     assumptions: RooflineAssumptions = field(default_factory=RooflineAssumptions)
+    block_size: int = 16
     # Seconds, each the coefficient of one count of the batch.
     _iteration: float = field(init=False, repr=False)
     _request: float = field(init=False, repr=False)
@@ -73,6 +75,7 @@ class RooflineCost:
     _attention: float = field(init=False, repr=False)
     _kv_token: float = field(init=False, repr=False)
     _link_token: float = field(init=False, repr=False)
+    _swap_block: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         model, gpu, degree, assumed = self.model, self.gpu, self.tensor_parallel, self.assumptions
@@ -93,6 +96,7 @@ class RooflineCost:
         self._set("_head_weights", head_bytes / (degree * bandwidth))
         self._set("_attention", 4 * model.heads * model.head_dim * model.layers / flops)
         self._set("_kv_token", kv_bytes / bandwidth)
+        self._set("_swap_block", kv_bytes * self.block_size / (gpu.host_gb_per_s * 1e9))
         self._set("_link_token", all_reduces * message / (gpu.link_gb_per_s * 1e9))
 
     def seconds(self, shape: BatchShape) -> float:
@@ -120,6 +124,8 @@ class RooflineCost:
             part = self._attention * context
             reads = self._kv_token * context
             time += part if part > reads else reads
+        if shape.swapped_blocks:
+            time += self._swap_block * shape.swapped_blocks
         return time
 
     def describe(self) -> dict[str, Any]:
@@ -129,6 +135,7 @@ class RooflineCost:
             "model": self.model.model_dump(),
             "gpu": self.gpu.model_dump(),
             "tensor_parallel": self.tensor_parallel,
+            "block_size": self.block_size,
             **asdict(self.assumptions),
         }
 

@@ -177,6 +177,7 @@ def prepare_execution(
         shape,
         kv_cache.total_blocks,
         kv_cache.block_size,
+        num_host_blocks=kv_cache.host_blocks,
         dtype=decoder.dtype,
         device=decoder.device,
     )

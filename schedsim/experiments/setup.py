@@ -214,7 +214,9 @@ def prepare_run(
     """
     model, gpu = load_model(settings.model), load_gpu(settings.gpu)
     told = settings.step_time if cost is None else "a step-time model of the caller's"
-    step_time = cost or make_step_time(settings.step_time, model, gpu, settings.tensor_parallel)
+    step_time = cost or make_step_time(
+        settings.step_time, model, gpu, settings.tensor_parallel, settings.block_size
+    )
     estimator = choose_estimator(settings, model, gpu, step_time)
     sizes = choose_sizes(settings, model, gpu)
     engine = prepare_engine(trace, settings, sizes, estimator, policy)
@@ -254,7 +256,9 @@ def choose_estimator(
     text = settings.estimator
     if text is None and step_time is not None and not isinstance(step_time, RecordedTimes):
         return step_time
-    return make_step_cost(text or "roofline", model, gpu, settings.tensor_parallel)
+    return make_step_cost(
+        text or "roofline", model, gpu, settings.tensor_parallel, settings.block_size
+    )
 
 
 def run_manifest(

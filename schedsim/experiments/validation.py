@@ -147,7 +147,7 @@ def validate(
     replayed_trace = prepare_trace(trace, settings)
     _check_reading(run, replayed_trace)
     model, gpu = load_model(settings.model), load_gpu(settings.gpu)
-    cost = make_step_cost(step_time, model, gpu, settings.tensor_parallel)
+    cost = make_step_cost(step_time, model, gpu, settings.tensor_parallel, settings.block_size)
 
     def simulate(source: str, name: str) -> Outcome:
         chosen = settings.model_copy(update={"step_time": source})

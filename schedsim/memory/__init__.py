@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from schedsim.config import MAX_BLOCKS
 from schedsim.content import Content
+from schedsim.errors import ConfigError
 from schedsim.memory.base import Found, KVCache
 from schedsim.memory.paged import PagedKVCache
 from schedsim.memory.prefix_cached import PrefixCachedKVCache
@@ -11,16 +13,27 @@ from schedsim.specs import build_from_spec, parse_spec, unknown_name
 
 @dataclass(frozen=True, slots=True)
 class Paged:
-    """`paged`: any free block serves any request; `prefix_caching` finds computed ones again."""
+    """`paged`: any free block serves any request.
+
+    `prefix_caching` finds computed blocks again; `host_blocks` are there to swap blocks out to.
+    """
 
     prefix_caching: bool = False
+    host_blocks: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.host_blocks <= MAX_BLOCKS:
+            raise ConfigError(
+                f"memory manager 'paged': host_blocks={self.host_blocks} is not from 0 to "
+                f"{MAX_BLOCKS}"
+            )
 
     def build(self, total_blocks: int, block_size: int, content: Content | None) -> KVCache:
         """The manager; only a prefix cache needs `content`."""
         if not self.prefix_caching:
-            return PagedKVCache(total_blocks, block_size)
+            return PagedKVCache(total_blocks, block_size, self.host_blocks)
         assert content is not None, "a prefix cache without content"
-        return PrefixCachedKVCache(total_blocks, block_size, content)
+        return PrefixCachedKVCache(total_blocks, block_size, content, self.host_blocks)
 
 
 MANAGERS = {"paged": Paged}

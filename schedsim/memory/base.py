@@ -6,6 +6,9 @@ from typing import ClassVar, NamedTuple
 
 from schedsim.request import Request
 
+BlockPairs = list[tuple[int, int]]
+"""Blocks to copy: (source, target) each."""
+
 
 class Found(NamedTuple):
     """What the cache holds of a request's beginning: `blocks`, of which `idle` nobody holds."""
@@ -34,9 +37,17 @@ class KVCache(ABC):
     has_prefix_cache: ClassVar[bool] = False
     """Whether `find` may find something; the methods that it needs are not called otherwise."""
 
+    host_blocks: int = 0
+    """Blocks of the host tier, numbered from 1; 0: nothing can be swapped out."""
+
     def __init__(self, total_blocks: int, block_size: int) -> None:
         self.total_blocks = total_blocks
         self.block_size = block_size
+
+    @property
+    def num_swapped(self) -> int:
+        """Requests that wait with their tokens in the host tier."""
+        return 0
 
     @property
     @abstractmethod
@@ -89,6 +100,25 @@ class KVCache(ABC):
         Raises:
             KeyError: it holds nothing (released twice, or never admitted).
         """
+
+    def swap_out(self, request: Request) -> BlockPairs | None:
+        """Give the computed tokens of `request` a place in the host tier; `release` comes next.
+
+        Returns the copies to make, device block to host block, before the iteration runs; None,
+        and no change, if the tier has no room or the tokens are not computed yet.
+        """
+        return None
+
+    def swap_in(self, request: Request, tokens: int) -> BlockPairs | None:
+        """Take a swapped-out `request` back, with room for `tokens` tokens in all.
+
+        Returns the copies to make, host block to device block, in the order of all such calls;
+        None, and no change, if there is no room.
+        """
+        return None
+
+    def forget_swapped(self, request: Request) -> None:  # noqa: B027 (most have no host tier)
+        """Drop what the host tier holds of `request`."""
 
     @abstractmethod
     def block_table(self, request: Request) -> Sequence[int]:

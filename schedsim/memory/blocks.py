@@ -5,7 +5,7 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from operator import attrgetter
 
-from schedsim.memory.base import KVCache
+from schedsim.memory.base import BlockPairs, KVCache
 from schedsim.request import Request
 
 _by_order = attrgetter("order")
@@ -18,8 +18,11 @@ class BlockTables(KVCache):
     an iteration costs what it allocates, not what runs.
     """
 
-    def __init__(self, total_blocks: int, block_size: int) -> None:
+    def __init__(self, total_blocks: int, block_size: int, host_blocks: int = 0) -> None:
         super().__init__(total_blocks, block_size)
+        self.host_blocks = host_blocks
+        self._host_free = list(range(host_blocks, 0, -1))
+        self._host_tables: dict[int, list[int]] = {}
         self._tables: dict[int, list[int]] = {}
         self._members: dict[int, Request] = {}
         self._iteration = 0
@@ -49,6 +52,29 @@ class BlockTables(KVCache):
         if request.id in self._members:
             self.leave(request)
         return self._give_back(self._tables.pop(request.id))
+
+    @property
+    def num_swapped(self) -> int:
+        return len(self._host_tables)
+
+    def swap_out(self, request: Request) -> BlockPairs | None:
+        count = self.blocks_for(request.num_computed_tokens)
+        if not 0 < count <= len(self._host_free):
+            return None
+        self._host_tables[request.id] = held = [self._host_free.pop() for _ in range(count)]
+        return list(zip(self._tables[request.id], held, strict=False))
+
+    def swap_in(self, request: Request, tokens: int) -> BlockPairs | None:
+        need = self.blocks_for(tokens)
+        if need > self.free_blocks:
+            return None
+        self._tables[request.id] = table = self._take(need)
+        held = self._host_tables.pop(request.id)
+        self._host_free += reversed(held)
+        return list(zip(held, table, strict=False))
+
+    def forget_swapped(self, request: Request) -> None:
+        self._host_free += reversed(self._host_tables.pop(request.id))
 
     def block_table(self, request: Request) -> Sequence[int]:
         return self._tables.get(request.id, ())
@@ -102,6 +128,11 @@ class BlockTables(KVCache):
         self._iteration += 1
 
     def check(self) -> None:
+        held = [block for table in self._host_tables.values() for block in table]
+        assert sorted(self._host_free + held) == list(range(1, self.host_blocks + 1)), (
+            "a host block is lost or held twice"
+        )
+        assert not self._host_tables.keys() & self._tables.keys(), "a request is in both tiers"
         waiting = [request for due in self._due.values() for request in due]
         assert sorted(r.id for r in waiting) == sorted(self._members), "a member awaits no block"
         for iteration, due in self._due.items():

@@ -10,8 +10,8 @@ class PagedKVCache(BlockTables):
     again.
     """
 
-    def __init__(self, total_blocks: int, block_size: int) -> None:
-        super().__init__(total_blocks, block_size)
+    def __init__(self, total_blocks: int, block_size: int, host_blocks: int = 0) -> None:
+        super().__init__(total_blocks, block_size, host_blocks)
         self._free = list(range(total_blocks, 0, -1))
 
     @property

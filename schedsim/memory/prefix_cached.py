@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from schedsim.content import Content
-from schedsim.memory.base import Found
+from schedsim.memory.base import NOTHING, BlockPairs, Found
 from schedsim.memory.blocks import BlockTables
 from schedsim.request import Request
 
@@ -47,8 +47,10 @@ class PrefixCachedKVCache(BlockTables):
 
     has_prefix_cache = True
 
-    def __init__(self, total_blocks: int, block_size: int, content: Content) -> None:
-        super().__init__(total_blocks, block_size)
+    def __init__(
+        self, total_blocks: int, block_size: int, content: Content, host_blocks: int = 0
+    ) -> None:
+        super().__init__(total_blocks, block_size, host_blocks)
         self._content = content
         self._unkeyed = list(range(total_blocks, 0, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
@@ -66,10 +68,14 @@ class PrefixCachedKVCache(BlockTables):
         return len(self._unkeyed) + len(self._idle)
 
     def find(self, request: Request) -> Found:
+        if request.is_swapped:
+            return NOTHING
         lookup = self._look_up(request)
         return Found(len(lookup.blocks), lookup.idle)
 
     def blocks_to_admit(self, request: Request, tokens: int) -> int:
+        if request.is_swapped:
+            return self.blocks_for(tokens)
         lookup = self._look_up(request)
         return max(self.blocks_for(tokens) - len(lookup.blocks), 0) + lookup.idle
 
@@ -117,6 +123,22 @@ class PrefixCachedKVCache(BlockTables):
         shared = super().release(request)
         del self._keyed[request.id]
         return shared
+
+    def swap_out(self, request: Request) -> BlockPairs | None:
+        table = self._tables[request.id] if self._fresh else ()
+        if any(self._fresh.get(block, request.id) != request.id for block in table):
+            return None  # found in this iteration, not computed yet
+        return super().swap_out(request)
+
+    def swap_in(self, request: Request, tokens: int) -> BlockPairs | None:
+        pairs = super().swap_in(request, tokens)
+        if pairs is not None:
+            full = request.num_computed_tokens // self.block_size
+            keys = self._content.block_keys(request.id, 0, full, self.block_size)
+            for block, key in zip(self._tables[request.id], keys, strict=False):
+                self._add_key(block, key)
+            self._keyed[request.id] = full
+        return pairs
 
     def join(self, request: Request) -> None:
         super().join(request)

@@ -1,6 +1,6 @@
 """Scheduling policies, one file each. A shipped one is a file here and a line in `POLICIES`."""
 
-from schedsim.policies.base import Gate, Policy, Release
+from schedsim.policies.base import Gate, Policy, PreemptMode, Release
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.static import Static
 from schedsim.policies.vllm import VLLM
@@ -10,4 +10,14 @@ POLICIES: dict[str, type[Policy]] = {
     policy.name: policy for policy in (VLLM, VLLMv0, Sarathi, Static)
 }
 
-__all__ = ["POLICIES", "VLLM", "Gate", "Policy", "Release", "Sarathi", "Static", "VLLMv0"]
+__all__ = [
+    "POLICIES",
+    "VLLM",
+    "Gate",
+    "Policy",
+    "PreemptMode",
+    "Release",
+    "Sarathi",
+    "Static",
+    "VLLMv0",
+]

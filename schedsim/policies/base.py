@@ -22,6 +22,13 @@ class Gate(Enum):
     STOP = "stop"
 
 
+class PreemptMode(Enum):
+    """What becomes of the keys and values of a preempted request."""
+
+    RECOMPUTE = "recompute"
+    SWAP = "swap"
+
+
 class Release(Enum):
     """When a finished request gives back its seat and its blocks."""
 
@@ -110,6 +117,13 @@ class Policy:
     def displace(self, request: Request, step: "Step") -> Request | None:
         """Whom to preempt so that waiting `request` gets a seat or blocks; None: nobody."""
         return None
+
+    def mode(self, victim: Request, step: "Step") -> PreemptMode:
+        """Whether `victim`, which is being preempted, is recomputed later or swapped to the host.
+
+        A swap that the host tier has no room for is a recompute.
+        """
+        return PreemptMode.RECOMPUTE
 
     def wake_at(self, step: "Step") -> float | None:
         """When to ask again after an iteration that ran nothing; None: at the next arrival."""

@@ -8,7 +8,7 @@ Needs to know: nothing but what runs, what waits and which blocks are free.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from schedsim.policies.base import Gate, Policy
+from schedsim.policies.base import Gate, Policy, PreemptMode
 from schedsim.policies.vllm import check_watermark
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
@@ -20,7 +20,9 @@ class VLLMv0(Policy):
 
     `watermark` is the share of blocks that admission leaves free. With `padded_budget` a prefill
     batch counts requests × longest prompt against the token budget. `running_order` is by
-    admission, or by arrival as in Vidur; the victim of a missing block is its last request.
+    admission, or by arrival as in Vidur; the victim of a missing block is its last request. With
+    `preemption` swap nobody new is admitted while anyone is swapped out; those come back after the
+    decodes of an iteration that preempted nobody.
     """
 
     name: ClassVar[str] = "vllm-v0"
@@ -29,6 +31,7 @@ class VLLMv0(Policy):
     watermark: float = 0.01
     padded_budget: bool = False
     running_order: Literal["admission", "arrival"] = "admission"
+    preemption: Literal["recompute", "swap"] = "recompute"
 
     def __post_init__(self) -> None:
         check_watermark(self.name, self.watermark)
@@ -53,8 +56,12 @@ class VLLMv0(Policy):
         return False
 
     def schedule(self, step: Step) -> None:
-        """Prefill if anyone can be admitted, else decode."""
-        if not step.admit_waiting():
+        """Prefill if anyone can be admitted, else decode, then swap in."""
+        if step.num_swapped:
+            step.run_decodes()
+            if not step.preempted:
+                step.admit_waiting()
+        elif not step.admit_waiting():
             step.run_decodes()
 
     def chunk(self, request: Request, tokens: int, step: Step) -> int:
@@ -67,8 +74,15 @@ class VLLMv0(Policy):
             return tokens if (len(chunks) + 1) * longest <= step.token_budget else 0
         return tokens if tokens <= step.tokens_left else 0
 
+    def mode(self, victim: Request, step: Step) -> PreemptMode:
+        """As `preemption` says."""
+        return PreemptMode(self.preemption)
+
     def gate(self, request: Request, tokens: int, step: Step) -> Gate:
-        """Whether the prompt's blocks leave the watermark free."""
+        """Whether the prompt's blocks leave the watermark free, and nobody is swapped out."""
+        if step.num_swapped and not request.is_swapped:
+            # Who was never admitted came after all who were.
+            return Gate.SKIP if request.preemptions else Gate.STOP
         need = step.blocks_to_admit(request, request.num_known_tokens)
         need += self.watermark_blocks(step.total_blocks)
         return Gate.ADMIT if need <= step.free_blocks else Gate.STOP

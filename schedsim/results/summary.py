@@ -57,7 +57,7 @@ def summarize(
         "preemptions": int(requests.preemptions.sum()),
         "cached_tokens": int(requests.cached_tokens.sum()),
         "recomputed_tokens": int(requests.recomputed_tokens.sum()),
-        "swapped_bytes": 0,
+        "swapped_blocks": int(steps.swapped_blocks.sum()),
         "batch_size": batch_size(steps),
         "fairness": fairness(requests, tokens, steps.end, record.end_time),
     }

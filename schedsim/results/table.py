@@ -29,12 +29,13 @@ _ROWS = (
     ("tokens by deadline", ("goodput", "whole", "token_deadline_attainment"), "share"),
     ("preemptions", ("preemptions",), "count"),
     ("prefix hits (tokens)", ("cached_tokens",), "count"),
+    ("swapped blocks", ("swapped_blocks",), "count"),
     ("recomputed tokens", ("recomputed_tokens",), "count"),
     ("KV used", ("memory", "used"), "share"),
     ("KV reserved", ("memory", "reserved"), "share"),
     ("stable", ("stable",), "verdict"),
 )
-_ONLY_IF_ANY = ("requests failed", "requests unfinished", "prefix hits (tokens)")
+_ONLY_IF_ANY = ("requests failed", "requests unfinished", "prefix hits (tokens)", "swapped blocks")
 
 
 def render_table(results: dict[str, Result]) -> "Table":

@@ -47,6 +47,14 @@ class Chunk(NamedTuple):
     context: int
 
 
+class Swap(NamedTuple):
+    """Blocks of a request to copy, (source, target) each: to the device, or else to the host."""
+
+    request: Request
+    into_device: bool
+    pairs: list[tuple[int, int]]
+
+
 class ScheduledTokens(NamedTuple):
     """One entry of an expanded batch. `kind` is `run`, `new` or `resume`, as vLLM counts them."""
 
@@ -61,7 +69,7 @@ class Batch(BatchShape):
     """What runs in one iteration: the decode set as a whole (`runs_decodes`) and prefill chunks.
 
     `decodes` is the live list of the decode set's members, so `expand` is right from the decision
-    until the batch is completed. `resumed` are the admitted ones that had been preempted before.
+    until the batch is completed. `swaps` are to be made one after the other, before anything runs.
     """
 
     iteration: int = 0
@@ -71,6 +79,7 @@ class Batch(BatchShape):
     prefills: list[Chunk] = field(default_factory=list)
     admitted: list[Request] = field(default_factory=list)
     preempted: list[Request] = field(default_factory=list)
+    swaps: list[Swap] = field(default_factory=list)
 
     def expand(self) -> list[ScheduledTokens]:
         """Every request of the batch with its tokens, in running order."""

@@ -69,6 +69,7 @@ class Scheduler:
         self.has_chunk = overrides(policy, "chunk")
         self.has_gate = overrides(policy, "gate")
         self.has_reservation = overrides(policy, "reservation")
+        self.has_mode = overrides(policy, "mode")
         self.has_on_admit = overrides(policy, "on_admit")
         self.has_on_preempt = overrides(policy, "on_preempt")
         self._has_accept = overrides(policy, "accept")
@@ -255,6 +256,12 @@ class Scheduler:
         self.queue.check()
         for request in self.queue.ordered():
             assert not self.kv_cache.block_table(request), f"request {request.id} waits with blocks"
+            kept = request.num_computed_tokens
+            assert (kept > 0) == request.is_swapped, (
+                f"request {request.id} waits with {kept} tokens"
+            )
+        swapped = sum(request.is_swapped for request in self.queue.ordered())
+        assert swapped == self.kv_cache.num_swapped, "the host tier keeps who does not wait"
         due = [request.id for requests in self._finishing.values() for request in requests]
         members = [request.id for request in self.decode_set.members]
         assert sorted(due) == sorted(members), "the calendar of finishes has lost a member"
@@ -293,8 +300,11 @@ class Scheduler:
         request.cached_tokens += tokens - regained
         request._reached = max(tokens, request._reached)
 
-    def stop(self, request: Request, now: float) -> None:
-        """Move a running request back to the waiting line, its blocks released."""
+    def stop(self, request: Request, now: float, swapped: bool) -> None:
+        """Move a running request back to the waiting line, its blocks released.
+
+        `swapped`: what is computed of it is kept in the host tier.
+        """
         if request._decode_set is not None:
             self._leave_calendar(request)
             shared = self.kv_cache.release(request)
@@ -305,9 +315,11 @@ class Scheduler:
             shared = self.kv_cache.release(request)
         computed = request._computed
         self.stored_tokens -= computed - shared * self.kv_cache.block_size
-        request.recomputed_tokens += computed
         request._reached = max(computed, request._reached)
-        request._computed = 0
+        request.is_swapped = swapped
+        if not swapped:
+            request.recomputed_tokens += computed
+            request._computed = 0
         request.preemptions += 1
         request.status = Status.PREEMPTED
         request._waiting_since = now
@@ -327,6 +339,9 @@ class Scheduler:
 
     def refuse(self, request: Request, reason: str) -> None:
         """Mark a request as rejected."""
+        if request.is_swapped:
+            self.kv_cache.forget_swapped(request)
+            request.is_swapped = False
         request.status = Status.REJECTED
         request.reason = reason
         self._targets.pop(request.id, None)

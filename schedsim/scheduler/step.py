@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from schedsim.policies.base import Gate, overrides
+from schedsim.policies.base import Gate, PreemptMode, overrides
 from schedsim.request import Request, Status
-from schedsim.scheduler.batch import Batch, Chunk
+from schedsim.scheduler.batch import Batch, Chunk, Swap
 from schedsim.scheduler.view import StepView
 
 if TYPE_CHECKING:
@@ -151,8 +151,8 @@ class Step(StepView):
     def admit(self, request: Request, tokens: int, reserve: int = 0) -> bool:
         """Admit a waiting request with a first chunk of `tokens`; False if blocks are missing.
 
-        It begins with what the prefix cache holds of it, and the chunk comes after that: a chunk
-        longer than what is then left is cut to it, so that a policy which knows nothing of caches
+        It begins with what the prefix cache holds of it, or with what was swapped out, which is
+        copied back, and the chunk comes after that: a chunk longer than what is then left is cut to it, so that a policy which knows nothing of caches
         may ask for all known tokens. `reserve` takes room for that many tokens in all at once
         (default: up to the end of the chunk).
 
@@ -170,16 +170,21 @@ class Step(StepView):
         known = request.num_known_tokens
         if not 1 <= tokens <= known:
             raise self.error(request, f"is given {tokens} tokens, it has {known} left to compute")
-        kv_cache = scheduler.kv_cache
-        found = kv_cache.find(request)
-        if found.blocks:
-            cached = found.blocks * kv_cache.block_size
-            tokens = min(tokens, known - cached)
-            if not kv_cache.reserve(request, max(cached + tokens, reserve)):
+        if request.is_swapped:
+            tokens = min(tokens, known - request._computed)
+            if not self._swap_in(request, max(request._computed + tokens, reserve)):
                 return False
-            scheduler.take_prefix(request, found)
-        elif not kv_cache.reserve(request, max(tokens, reserve)):
-            return False
+        else:
+            kv_cache = scheduler.kv_cache
+            found = kv_cache.find(request)
+            if found.blocks:
+                cached = found.blocks * kv_cache.block_size
+                tokens = min(tokens, known - cached)
+                if not kv_cache.reserve(request, max(cached + tokens, reserve)):
+                    return False
+                scheduler.take_prefix(request, found)
+            elif not kv_cache.reserve(request, max(tokens, reserve)):
+                return False
         scheduler.start(request, self.now)
         self._admitted.append(request)
         self._plan_chunk(request, tokens)
@@ -187,10 +192,11 @@ class Step(StepView):
             scheduler.policy.on_admit(request, self)
         return True
 
-    def preempt(self, request: Request) -> None:
-        """Preempt a running request by recompute: its blocks come free, it waits again.
+    def preempt(self, request: Request, mode: PreemptMode | None = None) -> None:
+        """Preempt a running request: its blocks come free, it waits again.
 
-        What was planned for it in this iteration is dropped and goes back to the budget. Who was
+        `mode` None asks the policy's `mode`. A swap copies what is computed to the host tier, and
+        is a recompute where that has no room. What was planned for it in this iteration is dropped and goes back to the budget. Who was
         admitted in this iteration and found in the prefix cache what `request` was to compute in
         it cannot run either and is preempted before it.
 
@@ -214,7 +220,12 @@ class Step(StepView):
             self.tokens_left += 1
         elif self._runs_decodes and request._decode_set is not None:
             self.tokens_left += 1
-        self._scheduler.stop(request, self.now)
+        if mode is None:
+            mode = self._mode_of(request)
+        pairs = self._scheduler.kv_cache.swap_out(request) if mode is PreemptMode.SWAP else None
+        self._scheduler.stop(request, self.now, swapped=pairs is not None)
+        if pairs is not None:
+            self._swaps.append(Swap(request, False, pairs))
         self.preempted.append(request)
         if self._scheduler.has_on_preempt:
             self._scheduler.policy.on_preempt(request, self)
@@ -256,6 +267,9 @@ class Step(StepView):
             admitted=self._admitted,
             preempted=self.preempted,
         )
+        if self._swaps:
+            batch.swaps = self._swaps
+            batch.swapped_blocks = sum(len(swap.pairs) for swap in self._swaps)
         if self._runs_decodes and members:
             batch.runs_decodes = True
             batch.decode_requests = batch.sampled = len(members)
@@ -280,6 +294,23 @@ class Step(StepView):
             batch.prefill_attention += tokens * (context + tokens / 2)
             if context + tokens == request.prompt_tokens + request._generated:
                 batch.sampled += 1
+
+    def _mode_of(self, request: Request) -> PreemptMode:
+        if not self._scheduler.has_mode:
+            return PreemptMode.RECOMPUTE
+        mode = self._scheduler.policy.mode(request, self)
+        if not isinstance(mode, PreemptMode):
+            raise self.error(request, f"gets {mode!r} from `mode`, must be a PreemptMode")
+        return mode
+
+    def _swap_in(self, request: Request, tokens: int) -> bool:
+        pairs = self._scheduler.kv_cache.swap_in(request, tokens)
+        if pairs is None:
+            return False
+        self._swaps.append(Swap(request, True, pairs))
+        request.is_swapped = False
+        self._scheduler.stored_tokens += request._computed
+        return True
 
     def _require_planning(self) -> None:
         if not self._planning:
@@ -369,7 +400,7 @@ class Step(StepView):
     def _try_admission(self, request: Request) -> Gate:
         scheduler = self._scheduler
         policy = scheduler.policy
-        left = request.prompt_tokens + request._generated
+        left = request.prompt_tokens + request._generated - request._computed
         if scheduler.has_prefix_cache:
             left -= scheduler.find_prefix(request)
         if scheduler.has_chunk:

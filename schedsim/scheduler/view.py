@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedsim.errors import PolicyError
 from schedsim.request import Request
-from schedsim.scheduler.batch import BatchShape, Chunk
+from schedsim.scheduler.batch import BatchShape, Chunk, Swap
 
 if TYPE_CHECKING:
     from schedsim.scheduler.scheduler import Scheduler
@@ -23,6 +23,7 @@ class StepView:
         "_admitted",
         "_chunks",
         "_scheduler",
+        "_swaps",
         "iteration",
         "now",
         "preempted",
@@ -42,6 +43,7 @@ class StepView:
         self.preempted: list[Request] = []
         self._admitted: list[Request] = []
         self._chunks: dict[int, Chunk] = {}
+        self._swaps: list[Swap] = []
 
     @property
     def running(self) -> list[Request]:
@@ -62,6 +64,11 @@ class StepView:
     def num_waiting(self) -> int:
         """Requests in the waiting line."""
         return len(self._scheduler.queue)
+
+    @property
+    def num_swapped(self) -> int:
+        """Requests that wait with their tokens in the host tier."""
+        return self._scheduler.kv_cache.num_swapped
 
     @property
     def admitted(self) -> list[Request]:

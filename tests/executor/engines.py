@@ -116,8 +116,10 @@ def make_execution(
     trace, outputs = jobs.trace(), jobs.split()
     content = Content.of(trace, outputs)
     kv_cache = make_kv_cache(memory, blocks, block_size, content)
-    store = KVStore(CONFIG.shape, blocks, block_size, dtype=dtype)
-    for layer in store.layers:
+    store = KVStore(
+        CONFIG.shape, blocks, block_size, num_host_blocks=kv_cache.host_blocks, dtype=dtype
+    )
+    for layer in store.layers + store.host_layers:
         layer.fill_(torch.nan)  # whoever reads a slot that was not written gets nonsense
     scheduler = Scheduler(
         policy,
