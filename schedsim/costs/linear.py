@@ -33,9 +33,10 @@ class LinearCost:
     """Milliseconds an iteration, a prefill token, a decode and a unit of attention.
 
     `prefill_attention_ms` is per Σ chunk·(context + chunk/2), `decode_context_ms` per token of
-    decode context, `swap_block_ms` per block copied to or from the host. Padding of a static batch costs what decodes cost: its counts are added to
-    theirs before the multiplication. The terms are added in the order of the fields and the sum is
-    turned into seconds at the end, which gives the closed form of the Vidur oracle bit for bit.
+    decode context, `swap_block_ms` per block copied to or from the host. Padding of a static batch
+    costs what decodes cost: its counts are added to theirs before the multiplication. The terms
+    are added in the order of the fields and the sum is turned into seconds at the end, which gives
+    the closed form of the Vidur oracle bit for bit.
     """
 
     base_ms: float

@@ -342,6 +342,8 @@ class Scheduler:
         if request.is_swapped:
             self.kv_cache.forget_swapped(request)
             request.is_swapped = False
+            request.recomputed_tokens += request._computed
+            request._computed = 0
         request.status = Status.REJECTED
         request.reason = reason
         self._targets.pop(request.id, None)

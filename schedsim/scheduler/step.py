@@ -152,9 +152,10 @@ class Step(StepView):
         """Admit a waiting request with a first chunk of `tokens`; False if blocks are missing.
 
         It begins with what the prefix cache holds of it, or with what was swapped out, which is
-        copied back, and the chunk comes after that: a chunk longer than what is then left is cut to it, so that a policy which knows nothing of caches
-        may ask for all known tokens. `reserve` takes room for that many tokens in all at once
-        (default: up to the end of the chunk).
+        copied back, and the chunk comes after that: a chunk longer than what is then left is cut
+        to it, so that a policy which knows nothing of caches may ask for all known tokens.
+        `reserve` takes room for that many tokens in all at once (default: up to the end of the
+        chunk).
 
         Raises:
             PolicyError: the request does not wait, no seat is free, or `tokens` is impossible.
@@ -196,9 +197,9 @@ class Step(StepView):
         """Preempt a running request: its blocks come free, it waits again.
 
         `mode` None asks the policy's `mode`. A swap copies what is computed to the host tier, and
-        is a recompute where that has no room. What was planned for it in this iteration is dropped and goes back to the budget. Who was
-        admitted in this iteration and found in the prefix cache what `request` was to compute in
-        it cannot run either and is preempted before it.
+        is a recompute where that has no room. What was planned for it in this iteration is dropped
+        and goes back to the budget. Who was admitted in this iteration and found in the prefix
+        cache what `request` was to compute in it cannot run either and is preempted before it.
 
         Raises:
             PolicyError: the request does not run.

@@ -20,6 +20,7 @@ class PaperDevice:
         self.content = content
         self.block_size = block_size
         self.slots: dict[tuple[int, int], int] = {}
+        self.host: dict[tuple[int, int], int] = {}
         self.found_tokens = 0
 
     def tokens(self, request: Request, start: int, stop: int) -> list[int]:
@@ -38,6 +39,13 @@ class PaperDevice:
     def scheduled(
         self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
     ) -> None:
+        for swap in batch.swaps:
+            source, target = (self.host, self.slots)[:: 1 if swap.into_device else -1]
+            for pair in swap.pairs:
+                for place in range(self.block_size):
+                    target.pop((pair[1], place), None)
+                    if (pair[0], place) in source:
+                        target[pair[1], place] = source[pair[0], place]
         entries = batch.expand()
         tables = [scheduler.kv_cache.block_table(entry.request) for entry in entries]
         for entry, table in zip(entries, tables, strict=True):

@@ -20,9 +20,14 @@ from schedsim.scheduler.decode_set import DecodeSet
 class MemoryMachine(RuleBasedStateMachine):
     """The model knows for each request how many tokens it stores and how many slots it holds."""
 
-    @initialize(blocks=st.integers(1, 40), block_size=st.sampled_from([1, 2, 3, 16]))
-    def start(self, blocks: int, block_size: int) -> None:
-        self.kv_cache: KVCache = PagedKVCache(blocks, block_size)
+    @initialize(
+        blocks=st.integers(1, 40),
+        block_size=st.sampled_from([1, 2, 3, 16]),
+        host_blocks=st.sampled_from([0, 3, 40]),
+    )
+    def start(self, blocks: int, block_size: int, host_blocks: int) -> None:
+        self.kv_cache: KVCache = PagedKVCache(blocks, block_size, host_blocks)
+        self.swapped: dict[int, tuple[Request, list[int]]] = {}
         self.decode_set = DecodeSet(array("d", [0.0]))
         self.requests: dict[int, Request] = {}
         self.slots: dict[int, int] = {}
@@ -89,13 +94,60 @@ class MemoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.requests)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        request = self.requests.pop(data.draw(st.sampled_from(list(self.requests))))
+        self.release_one(self.requests[data.draw(st.sampled_from(list(self.requests)))])
+
+    def release_one(self, request: Request) -> None:
+        del self.requests[request.id]
         self.kv_cache.release(request)
         if request._decode_set is not None:
             self.decode_set.leave(request)
         del self.slots[request.id], self.tokens[request.id]
         with pytest.raises(KeyError):
             self.kv_cache.release(request)
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data())
+    def swap_out(self, data: st.DataObject) -> None:
+        request = self.requests[data.draw(st.sampled_from(list(self.requests)))]
+        need = self.kv_cache.blocks_for(self.tokens[request.id])
+        table = list(self.kv_cache.block_table(request))
+        pairs = self.kv_cache.swap_out(request)
+        host_free = self.kv_cache.host_blocks - sum(len(kept) for _, kept in self.swapped.values())
+        assert (pairs is not None) == (0 < need <= host_free)
+        if pairs is None:
+            assert list(self.kv_cache.block_table(request)) == table
+            return
+        assert [source for source, _ in pairs] == table[:need]
+        held = {block for _, kept in self.swapped.values() for block in kept}
+        assert held.isdisjoint(target for _, target in pairs)
+        self.swapped[request.id] = (request, [target for _, target in pairs])
+        self.release_one(request)
+        request.is_swapped = True
+
+    @precondition(lambda self: self.swapped)
+    @rule(data=st.data(), spare=st.integers(0, 20), comes_back=st.booleans())
+    def swap_in(self, data: st.DataObject, spare: int, comes_back: bool) -> None:
+        request, kept = self.swapped[data.draw(st.sampled_from(list(self.swapped)))]
+        tokens = request.num_computed_tokens + spare
+        if not comes_back:
+            self.kv_cache.forget_swapped(request)
+            del self.swapped[request.id]
+            return
+        need = self.kv_cache.blocks_for(tokens)
+        pairs = self.kv_cache.swap_in(request, tokens)
+        if need > self.model_free:
+            assert pairs is None
+            return
+        assert pairs is not None
+        assert [source for source, _ in pairs] == kept
+        assert [target for _, target in pairs] == list(self.kv_cache.block_table(request))[
+            : len(kept)
+        ]
+        del self.swapped[request.id]
+        request.is_swapped = False
+        self.requests[request.id] = request
+        self.slots[request.id] = need * self.kv_cache.block_size
+        self.tokens[request.id] = request.num_computed_tokens
 
     @precondition(lambda self: self.members())
     @rule(one_by_one=st.booleans())
@@ -131,6 +183,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.kv_cache.check()
         self.decode_set.check()
         assert self.kv_cache.free_blocks == self.model_free
+        assert self.kv_cache.num_swapped == len(self.swapped)
         for i, request in self.requests.items():
             table = self.kv_cache.block_table(request)
             assert len(table) * self.kv_cache.block_size == self.slots[i]

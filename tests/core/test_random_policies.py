@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedsim.policies import Gate, Policy, Release
+from schedsim.policies import Gate, Policy, PreemptMode, Release
 from schedsim.request import Request, Status
 from schedsim.scheduler import Step
 from tests.core.harness import Jobs, Run, simulate
@@ -103,6 +103,9 @@ class Dice(Policy):
             return None
         return self.one_of(step.running) if self.often(step, 0.7) else step.last_running()
 
+    def mode(self, victim: Request, step: Step) -> PreemptMode:
+        return (PreemptMode.SWAP, PreemptMode.RECOMPUTE)[int(self.rng.integers(2))]
+
     def displace(self, request: Request, step: Step) -> Request | None:
         return self.one_of(step.running) if step.running and self.often(step, 0.4) else None
 
@@ -119,6 +122,11 @@ class Dice(Policy):
         self.preempted[request.id] += 1
 
 
+MEMORIES = [
+    f"paged,prefix_caching={caching},host_blocks={host}"
+    for caching in ("false", "true")
+    for host in (0, 5, 40)
+]
 CHAIN = st.one_of(st.just([0] * 20), st.lists(st.integers(0, 1), max_size=20))
 CHAINS = st.lists(CHAIN, min_size=10, max_size=10)
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=10)
@@ -134,7 +142,7 @@ LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=10)
     budget=st.integers(1, 40),
     concurrency=st.none() | st.integers(1, 4),
     chains=st.none() | CHAINS,
-    memory=st.sampled_from(["paged", "paged,prefix_caching=true"]),
+    memory=st.sampled_from(MEMORIES),
     seed=st.integers(0, 2**32),
     flags=st.tuples(st.booleans(), st.booleans()),
 )

@@ -118,6 +118,23 @@ def test_the_simulator_finds_the_same_prefixes(
         assert found["preemptions"] > 0
 
 
+@pytest.mark.parametrize("caching", ["false", "true"])
+def test_the_simulator_swaps_the_same_blocks(tmp_path: Path, caching: str) -> None:
+    common = (*TINY, *SMALL_CACHE, "--all-at-once", "--decisions", "-q")
+    common += ("--policy", "vllm-v0,preemption=swap")
+    common += ("--memory", f"paged,host_blocks=50,prefix_caching={caching}")
+    executed(*common, "--out", tmp_path / "real")
+    replay = ("--model", "tiny", "--step-time", f"recorded:{tmp_path / 'real'}")
+    assert command("run", *common, *replay, "--out", tmp_path / "replayed").exit_code == 0
+    real = records(tmp_path / "real")
+    assert records(tmp_path / "replayed") == real
+    assert any("swapped_out" in record for record in real)
+    assert any("swapped_in" in record for record in real)
+    found = summary(tmp_path / "real")
+    assert found["swapped_blocks"] > 0
+    assert found["recomputed_tokens"] == 0
+
+
 def chats() -> schedsim.Trace:
     """Nine chats of three turns; the first turns begin with one of two system prompts."""
     first = list(range(9))

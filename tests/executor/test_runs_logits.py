@@ -106,6 +106,7 @@ def test_every_policy_computes_what_the_sequences_give_alone(
     block_size=st.integers(1, 5),
     spare=st.integers(0, 8),
     concurrency=st.none() | st.integers(1, 4),
+    host=st.sampled_from((0, 6, 60)),
     seed=st.integers(0, 2**32),
     flags=st.tuples(st.booleans(), st.booleans()),
 )
@@ -116,6 +117,7 @@ def test_random_decisions_compute_what_the_sequences_give_alone(
     block_size: int,
     spare: int,
     concurrency: int | None,
+    host: int,
     seed: int,
     flags: tuple[bool, bool],
 ) -> None:
@@ -127,6 +129,7 @@ def test_random_decisions_compute_what_the_sequences_give_alone(
         seats=4,
         budget=30,
         concurrency=concurrency,
+        memory=f"paged,host_blocks={host}",
     )
     check_rows(executed)
 
@@ -171,6 +174,7 @@ def test_what_the_prefix_cache_gives_is_what_was_computed(
     arrivals=ARRIVALS,
     block_size=st.integers(1, 5),
     spare=st.integers(0, 8),
+    host=st.sampled_from((0, 6, 60)),
     seed=st.integers(0, 2**32),
     flags=st.tuples(st.booleans(), st.booleans()),
 )
@@ -180,6 +184,7 @@ def test_random_decisions_find_what_was_computed(
     arrivals: list[float],
     block_size: int,
     spare: int,
+    host: int,
     seed: int,
     flags: tuple[bool, bool],
 ) -> None:
@@ -190,7 +195,7 @@ def test_random_decisions_find_what_was_computed(
         block_size=block_size,
         seats=4,
         budget=30,
-        memory="paged,prefix_caching=true",
+        memory=f"paged,prefix_caching=true,host_blocks={host}",
     )
     check_rows(executed)
 
@@ -207,6 +212,18 @@ def test_a_preempted_request_is_recomputed_and_goes_on() -> None:
     executed = execute(make_policy("vllm"), jobs, blocks=10, block_size=4, seats=3)
     assert sum(len(iteration.preempted) for iteration in executed.iterations) > 0
     assert executed.result.requests["recomputed_tokens"].sum() > 0
+    check_rows(executed)
+
+
+@pytest.mark.parametrize("caching", ["false", "true"])
+def test_a_swapped_request_comes_back_and_computes_nothing_again(caching: str) -> None:
+    jobs = Jobs([9, 8, 7], [12, 12, 12])
+    memory = f"paged,host_blocks=20,prefix_caching={caching}"
+    policy = make_policy("vllm-v0,preemption=swap")
+    executed = execute(policy, jobs, blocks=10, block_size=4, seats=3, memory=memory)
+    assert executed.result.summary["preemptions"] > 0
+    assert executed.result.summary["swapped_blocks"] > 0
+    assert executed.result.summary["recomputed_tokens"] == 0
     check_rows(executed)
 
 
