@@ -51,6 +51,13 @@ class PreparedBatch(NamedTuple):
     sampling: list[Request]
 
 
+class LaunchedBatch(NamedTuple):
+    """A batch that the device works on; `visible` will hold its tokens, None if none runs."""
+
+    prepared: PreparedBatch
+    visible: Tensor | None
+
+
 class ModelRunner:
     """Runs batches of one scheduler, whose memory manager is `kv_cache`, on `decoder`.
 
@@ -87,9 +94,10 @@ class ModelRunner:
         """
         segments: dict[int, Segment] = {}
         sampling = []
+        emitting = {request.id for request in batch.decodes + batch.first_tokens}
         for request, tokens, _, context in batch.expand():
             end = context + tokens
-            samples = end == request.num_known_tokens
+            samples = request.id in emitting
             segments[request.id] = self._segment(request, context, end, samples)
             if samples:
                 sampling.append(request)
@@ -104,32 +112,39 @@ class ModelRunner:
             forward = self._build(list(segments.values())) if segments else None
         return PreparedBatch(batch, forward, sampling)
 
-    def run(self, prepared: PreparedBatch) -> float:
-        """Make the swaps, run the model, sample; return when the host can see the tokens.
-
-        Returns the seconds that the device worked on it.
+    def launch(self, prepared: PreparedBatch) -> LaunchedBatch:
+        """Give the device its work: the swaps, the model, the samples.
 
         Raises:
-            ExecutionError: logits that are not finite, or no memory; names the iteration.
+            ExecutionError: no memory; names the iteration.
         """
         batch = prepared.batch
         timer = self._timer
-        tokens: list[int] = []
+        visible = None
         with self._told_if_out_of_memory(batch):
             timer.begin()
             for swap in batch.swaps:
                 copy = self.store.swap_in if swap.into_device else self.store.swap_out
                 copy(swap.pairs)
-            if prepared.forward is None:
-                timer.end()
-            else:
+            if prepared.forward is not None:
                 visible = self._sample(self.decoder.forward(prepared.forward, self.store))
-                timer.end()
-                tokens = visible.tolist()
-        for request, token in zip(prepared.sampling, tokens, strict=True):
+            timer.end()
+        return LaunchedBatch(prepared, visible)
+
+    def wait(self, launched: LaunchedBatch) -> float:
+        """Return when the host can see the tokens: the seconds that the device worked.
+
+        Raises:
+            ExecutionError: logits that are not finite, or no memory; names the iteration.
+        """
+        batch = launched.prepared.batch
+        with self._told_if_out_of_memory(batch):
+            seconds = self._timer.seconds()
+            tokens = [] if launched.visible is None else launched.visible.tolist()
+        for request, token in zip(launched.prepared.sampling, tokens, strict=True):
             if token == _NOT_FINITE:
                 raise self._not_finite(batch, request)
-        return timer.seconds()
+        return seconds
 
     def warm_up(self) -> None:
         """Run a prefill, a decode and both in one batch, so that no iteration pays for first calls.

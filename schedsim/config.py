@@ -20,7 +20,8 @@ class RunSettings(BaseModel):
     """The settings of one run, as they stand in its manifest.
 
     Strings are spec strings (`schedsim.specs`). None lets the part that needs the value choose:
-    `blocks` from the memory that the model leaves on the GPU, `token_budget` by the policy,
+    `blocks` from the memory that the model leaves on the GPU, `token_budget` and `decision_lag` by
+    the policy,
     `max_model_len` by the model and the cache, `max_output` by the trace's column or the context,
     `estimator` (what policies may ask for step times) the step time itself, or the roofline where
     that is a record.
@@ -40,6 +41,7 @@ class RunSettings(BaseModel):
     max_seqs: int = Field(256, ge=1)
     token_budget: int | None = Field(None, ge=1)
     max_model_len: int | None = Field(None, ge=2, lt=2**31)
+    decision_lag: int | None = Field(None, ge=0, le=1)
     max_output: str | None = None
     predictor: str = "none"
     arrivals: str | None = None

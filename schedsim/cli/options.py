@@ -58,6 +58,14 @@ MaxOutput = Annotated[
 Predictor = Annotated[
     str, typer.Option(help="none, oracle or lognormal,sigma=0.5.", rich_help_panel=LOAD)
 ]
+DecisionLag = Annotated[
+    int | None,
+    typer.Option(
+        help="0: decide when the iteration before has ended; 1: when it begins; default: the "
+        "policy's.",
+        rich_help_panel=ENGINE,
+    ),
+]
 Arrivals = Annotated[
     str | None,
     typer.Option(

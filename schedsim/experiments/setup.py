@@ -146,12 +146,15 @@ def prepare_engine(
     content = Content.of(trace, outputs)
     # A stream of its own: the arrivals' is that of the seed itself, as in `trace convert`.
     predictor_rng = np.random.default_rng(np.random.SeedSequence(settings.seed).spawn(1)[0])
+    policy = policy if policy is not None else make_policy(settings.policy)
+    lag = settings.decision_lag
     scheduler = Scheduler(
-        policy if policy is not None else make_policy(settings.policy),
+        policy,
         make_kv_cache(settings.memory, sizes.blocks, settings.block_size, content),
         max_seqs=settings.max_seqs,
         token_budget=settings.token_budget,
         max_model_len=sizes.max_model_len,
+        decision_lag=policy.default_decision_lag if lag is None else lag,
         predictor=make_predictor(settings.predictor, predictor_rng),
         estimator=estimator.seconds,
     )
@@ -174,6 +177,7 @@ def prepare_engine(
         "max_num_seqs": settings.max_seqs,
         "max_num_batched_tokens": scheduler.token_budget,
         "max_model_len": sizes.max_model_len,
+        "decision_lag": scheduler.decision_lag,
         "max_output": max_output,
     }
     load = Load(trace, outputs, concurrency=settings.concurrency)
@@ -275,7 +279,7 @@ def run_manifest(
         config={**settings.model_dump(), "resolved": resolved},
         trace=trace,
         seed=settings.seed,
-        decision_lag=0,
+        decision_lag=int(resolved["decision_lag"]),
         estimator=estimator.describe(),
     )
     return {**manifest, "notes": list(notes)}

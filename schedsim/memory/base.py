@@ -27,15 +27,22 @@ class KVCache(ABC):
     either holds what it asked for with `reserve`, or is a *decode member* (`join` to `leave` or
     `release`): then it takes one more slot in every iteration that runs the decode set, and the
     manager knows by itself when that needs a block. Such an iteration is: `needy` says who lacks a
-    slot, `grow` or `grow_all` gives it, `advance` says that all members used theirs.
+    slot, `grow` or `grow_all` gives it, `advance` says that all members use theirs.
 
     A manager that keeps computed blocks for others (`has_prefix_cache`) is also told what the
     iteration that is planned computes: a chunk by `plan`, decodes by `grow` and `grow_all`. Then
-    `commit` says that the iteration ran.
+    `commit` says that the iteration is decided.
     """
 
     has_prefix_cache: ClassVar[bool] = False
     """Whether `find` may find something; the methods that it needs are not called otherwise."""
+
+    decodes_ahead: bool = False
+    """Whether a decode may be planned while the token that it feeds in is in flight.
+
+    Then what a block that it fills holds is not known yet, and others can find it one decision
+    later. Set by the scheduler.
+    """
 
     host_blocks: int = 0
     """Blocks of the host tier, numbered from 1; 0: nothing can be swapped out."""
@@ -87,8 +94,11 @@ class KVCache(ABC):
         """
         return []
 
+    def settle(self, request: Request) -> None:  # noqa: B027 (most need not know)
+        """All that `request`, no longer a decode member, has computed is known now."""
+
     def commit(self) -> None:  # noqa: B027 (most need not know)
-        """The planned iteration ran."""
+        """The planned iteration is decided: it runs before anything that is planned later."""
 
     @abstractmethod
     def release(self, request: Request) -> int:
@@ -150,7 +160,7 @@ class KVCache(ABC):
 
     @abstractmethod
     def advance(self) -> None:
-        """All members used the slot for their next token."""
+        """The planned iteration is decided: all members use the slot for their next token."""
 
     @abstractmethod
     def check(self) -> None:

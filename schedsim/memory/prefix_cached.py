@@ -155,14 +155,20 @@ class PrefixCachedKVCache(BlockTables):
     def grow(self, request: Request) -> bool:
         if not super().grow(request):
             return False
-        if self._turn(request) == self._iteration % self.block_size:
-            self._key_next(request)
+        self._key_decode(request)
         return True
 
     def grow_all(self) -> None:
         super().grow_all()
-        for request in self._filling.get(self._iteration % self.block_size, ()):
-            self._key_next(request)
+        turn, block_size = self._iteration % self.block_size, self.block_size
+        if self.decodes_ahead:
+            for request in self._filling.get((turn - 1) % block_size, ()):
+                self._key_decode(request)
+        for request in self._filling.get(turn, ()):
+            self._key_decode(request)
+
+    def settle(self, request: Request) -> None:
+        self._key_until(request, request.num_computed_tokens)
 
     def check(self) -> None:
         super().check()
@@ -306,13 +312,20 @@ class PrefixCachedKVCache(BlockTables):
         if copies is not None and not copies:
             del self._copies[key]
 
-    def _key_next(self, request: Request) -> None:
-        """The planned iteration fills the first block of a decode that has no key yet."""
-        index = self._keyed[request.id]
-        block = self._tables[request.id][index]
-        self._add_key(block, self._content.block_key(request.id, index, self.block_size))
-        self._fresh[block] = request.id
-        self._keyed[request.id] = index + 1
+    def _key_decode(self, request: Request) -> None:
+        """The planned iteration computes the next token of a decode, which may be in flight."""
+        computed = request.num_computed_tokens
+        self._key_until(request, min(computed + 1, request.num_known_tokens))
+        filled = (computed + 1) // self.block_size
+        if self._keyed[request.id] == filled and (computed + 1) % self.block_size == 0:
+            self._fresh[self._tables[request.id][filled - 1]] = request.id
+
+    def _key_until(self, request: Request, tokens: int) -> None:
+        """Give a key to every block that the first `tokens` tokens fill."""
+        for index in range(self._keyed[request.id], tokens // self.block_size):
+            block = self._tables[request.id][index]
+            self._add_key(block, self._content.block_key(request.id, index, self.block_size))
+            self._keyed[request.id] = index + 1
 
     def _turn(self, request: Request) -> int:
         """The iterations, modulo the block size, in which a decode fills a block."""

@@ -61,6 +61,10 @@ class Policy:
     admit_after_preempt: bool = False
     """Whether an iteration that preempted may also admit."""
 
+    default_decision_lag: ClassVar[int] = 0
+    """1 if its engine decides an iteration when the one before begins; the user may say otherwise.
+    """
+
     def default_token_budget(self, max_model_len: int) -> int:
         """The iteration's token budget where the user gives none."""
         return 2048

@@ -132,8 +132,8 @@ class RequestColumns:
 class StepColumns:
     """The step log as arrays; the fields are those of `StepLog`.
 
-    `idle_looks` are cut after the last iteration. The device's columns are empty where there was
-    none.
+    `idle_before[i]` counts the idle looks before the decision of iteration i; those after the last
+    one are cut. The device's columns are empty where there was none.
     """
 
     decided_at: Floats
@@ -164,7 +164,10 @@ class StepColumns:
     @classmethod
     def from_log(cls, log: StepLog) -> "StepColumns":
         """Copy the log."""
-        columns = {name: log.column(name) for name in cls.__dataclass_fields__}
+        names = [name for name in cls.__dataclass_fields__ if name != "idle_before"]
+        columns = {name: log.column(name) for name in names}
+        rows = np.arange(len(log))
+        columns["idle_before"] = np.searchsorted(log.column("idle_rows"), rows, side="right")
         seen = columns["idle_before"][-1] if len(log) else 0
         columns["idle_looks"] = columns["idle_looks"][:seen]
         return cls(**columns)

@@ -42,8 +42,8 @@ class StepLog:
     give theirs back; `stored_tokens`, the KV slots that hold tokens while it runs; `preempted`, how
     many requests its decision preempted.
 
-    `idle_looks` are the moments at which the engine looked and ran nothing, in order;
-    `idle_before[i]` counts those before iteration i. An engine on a device also notes `host_s`,
+    `idle_looks` are the moments at which the engine looked and ran nothing, in order, and
+    `idle_rows[j]` how many iterations were decided before the j-th of them. An engine on a device also notes `host_s`,
     `gpu_s` and `gap_s` of each iteration (`note_device`); else these columns are empty.
     """
 
@@ -52,9 +52,8 @@ class StepLog:
         *INT_COLUMNS,
         *DEVICE_COLUMNS,
         "append",
-        "idle_before",
         "idle_looks",
-        "note_idle_look",
+        "idle_rows",
     )
 
     decided_at: "array[float]"
@@ -80,14 +79,11 @@ class StepLog:
     free_blocks: "array[int]"
     stored_tokens: "array[int]"
     preempted: "array[int]"
-    idle_before: "array[int]"
+    idle_rows: "array[int]"
 
     append: Callable[[Batch, float, float, int, int, int, int, int], None]
     """`append(batch, start, end, last_arrival_seen, running, waiting, free_blocks,
     stored_tokens)`; positional only."""
-
-    note_idle_look: Callable[[float], None]
-    """`note_idle_look(now)`: the engine looked at `now` and ran nothing."""
 
     def __init__(self) -> None:
         for name in (*FLOAT_COLUMNS, *DEVICE_COLUMNS):
@@ -95,8 +91,7 @@ class StepLog:
         for name in INT_COLUMNS:
             setattr(self, name, array("q"))
         self.idle_looks = array("d")
-        self.idle_before = array("q")
-        self.note_idle_look = self.idle_looks.append
+        self.idle_rows = array("q")
         self.append = self._bound_append()
 
     def __len__(self) -> int:
@@ -105,6 +100,11 @@ class StepLog:
     def column(self, name: str) -> npt.NDArray[Any]:
         """A copy of one column as float64 or int64."""
         return np.array(getattr(self, name))
+
+    def note_idle_look(self, now: float, decided: int) -> None:
+        """The engine, which had decided `decided` iterations, looked at `now` and ran nothing."""
+        self.idle_looks.append(now)
+        self.idle_rows.append(decided)
 
     def note_device(self, host_s: float, gpu_s: float, gap_s: float) -> None:
         """What an engine on a device measured of the iteration appended last."""
@@ -133,7 +133,6 @@ class StepLog:
         add_free_blocks = self.free_blocks.append
         add_stored_tokens = self.stored_tokens.append
         add_preempted = self.preempted.append
-        idle_looks, add_idle_before = self.idle_looks, self.idle_before.append
 
         def append(
             batch: Batch,
@@ -166,6 +165,5 @@ class StepLog:
             add_free_blocks(free_blocks)
             add_stored_tokens(stored_tokens)
             add_preempted(len(batch.preempted))
-            add_idle_before(len(idle_looks))
 
         return append

@@ -68,8 +68,10 @@ class ScheduledTokens(NamedTuple):
 class Batch(BatchShape):
     """What runs in one iteration: the decode set as a whole (`runs_decodes`) and prefill chunks.
 
-    `decodes` is the live list of the decode set's members, so `expand` is right from the decision
-    until the batch is completed. `swaps` are to be made one after the other, before anything runs.
+    `decodes` are the members of the decode set that run, in running order, and `first_tokens` those
+    of the prefills that compute all their known tokens and so emit one. `swaps` are to be made one
+    after the other, before anything runs. `discarded` are requests whose token is thrown away,
+    because they turned out to have ended while the batch was in flight.
     """
 
     iteration: int = 0
@@ -77,12 +79,14 @@ class Batch(BatchShape):
     runs_decodes: bool = False
     decodes: list[Request] = field(default_factory=list)
     prefills: list[Chunk] = field(default_factory=list)
+    first_tokens: list[Request] = field(default_factory=list)
     admitted: list[Request] = field(default_factory=list)
     preempted: list[Request] = field(default_factory=list)
     swaps: list[Swap] = field(default_factory=list)
+    discarded: list[Request] = field(default_factory=list)
 
     def expand(self) -> list[ScheduledTokens]:
-        """Every request of the batch with its tokens, in running order."""
+        """Every request of the batch with its tokens, in running order; until the next decision."""
         admitted = {request.id for request in self.admitted}
         entries = []
         for chunk in self.prefills:
@@ -92,7 +96,7 @@ class Batch(BatchShape):
             entries.append(ScheduledTokens(chunk.request, chunk.tokens, kind, chunk.context))
         if self.runs_decodes:
             entries += [
-                ScheduledTokens(request, 1, "run", request.num_computed_tokens)
+                ScheduledTokens(request, 1, "run", request.num_computed_tokens - 1)
                 for request in self.decodes
             ]
         entries.sort(key=lambda entry: entry.request.order)
@@ -107,15 +111,10 @@ class Completion:
     finished: list[Request]
 
     def sampled(self) -> list[Request]:
-        """Who got a token, in running order; right until the next decision. O(n)."""
+        """Who got a token, in running order; until the next decision. O(n)."""
         batch = self.batch
-        ended = {request.id for request in self.finished}
-        if batch.runs_decodes:
-            sampled = batch.decodes + self.finished
-        else:
-            sampled = [
-                chunk.request
-                for chunk in batch.prefills
-                if chunk.request._decode_set is not None or chunk.request.id in ended
-            ]
+        sampled = batch.decodes + batch.first_tokens
+        if batch.discarded:
+            discarded = {request.id for request in batch.discarded}
+            sampled = [request for request in sampled if request.id not in discarded]
         return sorted(sampled, key=_by_order)

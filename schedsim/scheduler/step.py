@@ -22,7 +22,7 @@ class Step(StepView):
     in which an iteration is planned (`schedule` and the hooks called from it).
     """
 
-    __slots__ = ("_displaced", "_one_by_one", "_planning", "_runs_decodes", "_walked")
+    __slots__ = ("_barred", "_one_by_one", "_planning", "_runs_decodes", "_walked")
 
     def __init__(self, scheduler: "Scheduler") -> None:
         super().__init__(scheduler)
@@ -35,7 +35,7 @@ class Step(StepView):
         self._runs_decodes = False
         self._one_by_one = False
         self._walked: set[int] = set()
-        self._displaced: set[int] = set()
+        self._barred: set[int] = set()
         self._planning = True
 
     # ---- coarse verbs
@@ -102,7 +102,7 @@ class Step(StepView):
             request = queue.first()
             if request is None:
                 break
-            if request.id in self._displaced:
+            if request.id in self._barred:
                 verdict = Gate.SKIP
             elif scheduler.num_running >= scheduler.max_seqs:
                 if self._displace_for(request):
@@ -124,7 +124,8 @@ class Step(StepView):
     def run(self, request: Request, tokens: int = 1) -> bool:
         """Run `tokens` tokens of a running request; preempts by `victim` where a block is missing.
 
-        Once a policy runs single decodes, those that it does not name are held this iteration.
+        Once a policy runs single decodes, those that it does not name are held this iteration. One
+        whose last token is in flight is passed over (False).
 
         Raises:
             PolicyError: the request does not run, is planned already, or has fewer tokens left.
@@ -139,8 +140,10 @@ class Step(StepView):
             or (decodes and self._runs_decodes)
         ):
             raise self.error(request, "is run twice in one iteration")
+        if request in self._scheduler.ending:
+            return False
         tokens = self.whole(tokens, request, "`run`")
-        left = request.num_known_tokens - request.num_computed_tokens
+        left = request.num_tokens_left
         if not 1 <= tokens <= left:
             raise self.error(request, f"is given {tokens} tokens, it has {left} left to compute")
         if request in self._scheduler.prefilling:
@@ -150,6 +153,9 @@ class Step(StepView):
 
     def admit(self, request: Request, tokens: int, reserve: int = 0) -> bool:
         """Admit a waiting request with a first chunk of `tokens`; False if blocks are missing.
+
+        False also if this decision preempted it while a batch is in flight, which may hold a token
+        of it.
 
         It begins with what the prefix cache holds of it, or with what was swapped out, which is
         copied back, and the chunk comes after that: a chunk longer than what is then left is cut
@@ -171,6 +177,8 @@ class Step(StepView):
         known = request.num_known_tokens
         if not 1 <= tokens <= known:
             raise self.error(request, f"is given {tokens} tokens, it has {known} left to compute")
+        if scheduler.is_in_flight and request in self.preempted:
+            return False
         if request.is_swapped:
             tokens = min(tokens, known - request._computed)
             if not self._swap_in(request, max(request._computed + tokens, reserve)):
@@ -228,6 +236,8 @@ class Step(StepView):
         if pairs is not None:
             self._swaps.append(Swap(request, False, pairs))
         self.preempted.append(request)
+        if self._scheduler.is_in_flight:
+            self._barred.add(request.id)
         if self._scheduler.has_on_preempt:
             self._scheduler.policy.on_preempt(request, self)
 
@@ -264,7 +274,6 @@ class Step(StepView):
         batch = Batch(
             iteration=self.iteration,
             decided_at=self.now,
-            decodes=members,
             admitted=self._admitted,
             preempted=self.preempted,
         )
@@ -273,6 +282,7 @@ class Step(StepView):
             batch.swapped_blocks = sum(len(swap.pairs) for swap in self._swaps)
         if self._runs_decodes and members:
             batch.runs_decodes = True
+            batch.decodes = members.copy()
             batch.decode_requests = batch.sampled = len(members)
             batch.decode_context = decode_set.context
         if self._chunks:
@@ -294,7 +304,8 @@ class Step(StepView):
             batch.prefill_context += context
             batch.prefill_attention += tokens * (context + tokens / 2)
             if context + tokens == request.prompt_tokens + request._generated:
-                batch.sampled += 1
+                batch.first_tokens.append(request)
+        batch.sampled += len(batch.first_tokens)
 
     def _mode_of(self, request: Request) -> PreemptMode:
         if not self._scheduler.has_mode:
@@ -337,10 +348,11 @@ class Step(StepView):
         self._one_by_one = True
         decode_set = self._scheduler.decode_set
         held = set(map(id, self._scheduler.held))
+        ending = set(map(id, self._scheduler.ending))
         for request in requests:
             if request.status is not Status.RUNNING:
                 continue  # a victim of one before it
-            if request.id in self._walked or request.id in self._chunks:
+            if request.id in self._walked or request.id in self._chunks or id(request) in ending:
                 continue
             if within_budget and self.tokens_left <= 0:
                 break
@@ -428,5 +440,5 @@ class Step(StepView):
         if victim is None:
             return False
         self.preempt(victim)
-        self._displaced.add(victim.id)
+        self._barred.add(victim.id)
         return True

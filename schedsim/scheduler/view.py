@@ -47,7 +47,10 @@ class StepView:
 
     @property
     def running(self) -> list[Request]:
-        """Requests that run, in running order; O(n)."""
+        """Requests that run, in running order; O(n).
+
+        While a batch is in flight, those among them whose last token is in it cannot be run.
+        """
         return self._scheduler.running
 
     @property
@@ -131,7 +134,12 @@ class StepView:
         """The last of the running list, None if nothing runs; O(1)."""
         scheduler = self._scheduler
         last: Request | None = None
-        for group in (scheduler.decode_set.members, scheduler.prefilling, scheduler.held):
+        for group in (
+            scheduler.decode_set.members,
+            scheduler.prefilling,
+            scheduler.held,
+            scheduler.ending,
+        ):
             if group and (last is None or group[-1].order > last.order):
                 last = group[-1]
         return last

@@ -36,9 +36,7 @@ class PaperDevice:
             for place in range(stop)
         ]
 
-    def scheduled(
-        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
-    ) -> None:
+    def scheduled(self, scheduler: Scheduler, batch: Batch, arrived: list[Request]) -> None:
         for swap in batch.swaps:
             source, target = (self.host, self.slots)[:: 1 if swap.into_device else -1]
             for pair in swap.pairs:
@@ -57,5 +55,7 @@ class PaperDevice:
             stop = entry.context + entry.tokens
             assert self.read(table, stop) == self.tokens(entry.request, 0, stop)
 
-    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
+    def completed(
+        self, scheduler: Scheduler, completion: Completion, start: float, end: float
+    ) -> None:
         """Nothing to do."""

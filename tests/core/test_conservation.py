@@ -104,13 +104,11 @@ class Watch:
     computed: int = 0
     emitted: dict[int, int] = field(default_factory=dict)
 
-    def scheduled(
-        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
-    ) -> None:
+    def scheduled(self, scheduler: Scheduler, batch: Batch, arrived: list[Request]) -> None:
         entries = batch.expand()
         assert len({entry.request.id for entry in entries}) == len(entries)
         assert scheduler.num_running <= self.case.seats
-        assert all(entry.request.arrival <= start for entry in entries)
+        assert all(entry.request.arrival <= batch.decided_at for entry in entries)
         tokens = sum(entry.tokens for entry in entries)
         assert tokens == batch.prefill_tokens + batch.decode_requests
         self.computed += tokens
@@ -126,7 +124,9 @@ class Watch:
         assert batch.decode_requests == len(decodes)
         assert batch.decode_context == sum(request.num_known_tokens for request in decodes)
 
-    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
+    def completed(
+        self, scheduler: Scheduler, completion: Completion, start: float, end: float
+    ) -> None:
         for request in completion.sampled():
             self.emitted[request.id] = self.emitted.get(request.id, 0) + 1
 

@@ -163,7 +163,8 @@ class MemoryMachine(RuleBasedStateMachine):
                 self.slots[i] += self.kv_cache.block_size
         for i in self.members():
             self.tokens[i] += 1
-        self.decode_set.advance(0.0)
+        self.decode_set.advance()
+        self.decode_set.end(0.0)
         self.kv_cache.advance()
 
     def decode_one_by_one(self, needy: list[int]) -> None:

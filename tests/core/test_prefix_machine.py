@@ -148,7 +148,8 @@ class PrefixMachine(RuleBasedStateMachine):
                 request._computed = stop
         self.kv_cache.commit()
         if self.decodes:
-            self.decode_set.advance(0.0)
+            self.decode_set.advance()
+            self.decode_set.end(0.0)
             self.kv_cache.advance()
         self.planned, self.decodes, self.admitted = {}, [], []
         for request in list(self.running):

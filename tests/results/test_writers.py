@@ -44,8 +44,9 @@ def replay(path: Path, writer: DecisionWriter) -> list[dict[str, Any]]:
             assert scheduler.add(request, output, float(number))
             arrived.append(request)
         batch = scheduler.schedule(float(number))
-        writer.scheduled(scheduler, batch, arrived, float(number))
-        writer.completed(scheduler, scheduler.complete(batch, number + 1.0), number + 1.0)
+        writer.scheduled(scheduler, batch, arrived)
+        end = number + 1.0
+        writer.completed(scheduler, scheduler.complete(batch, end), float(number), end)
     return records
 
 
@@ -189,13 +190,13 @@ def test_the_step_log_keeps_what_is_appended() -> None:
         decided_at=0.5,
         preempted=[request, request],
     )
-    log.note_idle_look(0.25)
-    log.note_idle_look(0.375)
+    log.note_idle_look(0.25, 0)
+    log.note_idle_look(0.375, 0)
     log.append(batch, 1.0, 2.0, 12, 13, 14, 15, 16)
     log.append(Batch(decided_at=2.5), 3.0, 4.0, -1, 0, 0, 0, 0)
-    log.note_idle_look(5.0)
+    log.note_idle_look(5.0, 2)
     assert len(log) == 2
-    names = (*FLOAT_COLUMNS, *INT_COLUMNS, "idle_before")
+    names = (*FLOAT_COLUMNS, *INT_COLUMNS)
     assert {name: log.column(name)[0] for name in names} == {
         "decided_at": 0.5,
         "start": 1.0,
@@ -216,7 +217,6 @@ def test_the_step_log_keeps_what_is_appended() -> None:
         "free_blocks": 15,
         "stored_tokens": 16,
         "preempted": 2,
-        "idle_before": 2,
     }
     table = steps_table(StepColumns.from_log(log), 0)
     assert table["idle_looks"].to_pylist() == [[0.25, 0.375], []]
