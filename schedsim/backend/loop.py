@@ -115,9 +115,7 @@ class EngineLoop:
             if not batch.is_empty or batch.preempted:
                 self._num_decided += 1
                 self._decided.append(
-                    _Decided(
-                        batch, self._last_arrival, scheduler.num_running, len(scheduler.queue)
-                    )
+                    _Decided(batch, self._last_arrival, scheduler.num_running, len(scheduler.queue))
                 )
                 return batch
         self._steps.note_idle_look(now, self._num_decided)

@@ -43,8 +43,9 @@ class StepLog:
     many requests its decision preempted.
 
     `idle_looks` are the moments at which the engine looked and ran nothing, in order, and
-    `idle_rows[j]` how many iterations were decided before the j-th of them. An engine on a device also notes `host_s`,
-    `gpu_s` and `gap_s` of each iteration (`note_device`); else these columns are empty.
+    `idle_rows[j]` how many iterations were decided before the j-th of them. An engine on a device
+    also notes `host_s`, `gpu_s` and `gap_s` of each iteration (`note_device`); else these columns
+    are empty.
     """
 
     __slots__ = (

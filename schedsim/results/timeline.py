@@ -27,8 +27,8 @@ class TimelineWriter:
 
     On a request's track the slices `queued`, `prefill`, `decode` and `preempted` follow each other
     without overlap; one rejected while it waits ends its last slice at the decision or the end of
-    an iteration that shows it. Counters show free blocks, running and waiting requests after each decision, where
-    its iteration begins.
+    an iteration that shows it. Counters show free blocks, running and waiting requests after each
+    decision, where its iteration begins.
     """
 
     def __init__(self, directory: RunDirectory) -> None:

@@ -559,6 +559,9 @@ class Scheduler:
         if request.is_swapped:
             self.kv_cache.forget_swapped(request)
             request.is_swapped = False
+        else:
+            # Booked when it was preempted, but nothing of it will be computed again.
+            request.recomputed_tokens -= request.num_known_tokens - 1
 
     def _give_back(self, request: Request) -> None:
         kv_cache = self.kv_cache

@@ -186,10 +186,7 @@ def _parts(batch: Batch, cost: StepCost) -> tuple[float, float, float]:
     """Seconds before, of and after a batch."""
     if batch.is_empty and not batch.swapped_blocks:
         return 0.0, 0.0, 0.0
-    if isinstance(cost, PartedCost):
-        parts = cost.parts(batch)
-    else:
-        parts = (0.0, cost.seconds(batch), 0.0)
+    parts = cost.parts(batch) if isinstance(cost, PartedCost) else (0.0, cost.seconds(batch), 0.0)
     for part in parts:
         if not 0.0 <= part < math.inf:
             raise _bad_duration(part, batch, cost)

@@ -87,6 +87,7 @@ class Iteration:
     blocks: dict[int, list[int]]
     sampled: list[int] = field(default_factory=list)
     finished: list[int] = field(default_factory=list)
+    discarded: list[int] = field(default_factory=list)
 
     @property
     def tokens(self) -> dict[int, int]:
@@ -122,6 +123,7 @@ class Journal:
         iteration.start = start
         iteration.sampled.extend(r.id for r in completion.sampled())
         iteration.finished.extend(r.id for r in completion.finished)
+        iteration.discarded.extend(r.id for r in completion.batch.discarded)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,13 @@ class Case:
     concurrency: int | None
     chains: tuple[tuple[int, ...], ...] | None = None
     memory: str = "paged"
+    decision_lag: int = 0
+    slack: int = 0
+
+    def outputs_of(self, trace: Trace) -> Outputs:
+        """Output limits that every second request stays below by `slack`."""
+        slack = np.where(np.arange(len(trace)) % 2, self.slack, 0).astype(np.int32)
+        return Outputs(trace.output_tokens + slack, trace.output_tokens)
 
     def trace(self) -> Trace:
         count = len(self.arrivals)
@@ -79,6 +86,8 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.none() | st.integers(1, 4)),
         draw(st.none() | st.tuples(*[CHAIN] * count)),
         draw(st.sampled_from(["paged", "paged,prefix_caching=true"])),
+        draw(st.integers(0, 1)),
+        draw(st.sampled_from([0, 0, 5])),
     )
 
 
@@ -102,6 +111,7 @@ class Watch:
     case: Case
     policy: Policy
     computed: int = 0
+    in_vain: int = 0
     emitted: dict[int, int] = field(default_factory=dict)
 
     def scheduled(self, scheduler: Scheduler, batch: Batch, arrived: list[Request]) -> None:
@@ -122,18 +132,19 @@ class Watch:
         chunks = {chunk.request.id for chunk in batch.prefills}
         decodes = [entry.request for entry in entries if entry.request.id not in chunks]
         assert batch.decode_requests == len(decodes)
-        assert batch.decode_context == sum(request.num_known_tokens for request in decodes)
+        assert batch.decode_context == sum(request.num_computed_tokens for request in decodes)
 
     def completed(
         self, scheduler: Scheduler, completion: Completion, start: float, end: float
     ) -> None:
+        self.in_vain += len(completion.batch.discarded)
         for request in completion.sampled():
             self.emitted[request.id] = self.emitted.get(request.id, 0) + 1
 
 
 def simulate(case: Case, policy: Policy) -> tuple[Result, list[Request], Watch]:
     trace = case.trace()
-    outputs = Outputs(trace.output_tokens, trace.output_tokens)
+    outputs = case.outputs_of(trace)
     content = Content.of(trace, outputs)
     scheduler = Scheduler(
         policy,
@@ -141,6 +152,7 @@ def simulate(case: Case, policy: Policy) -> tuple[Result, list[Request], Watch]:
         max_seqs=case.seats,
         token_budget=case.budget,
         max_model_len=200,
+        decision_lag=case.decision_lag,
     )
     watch = Watch(case, policy)
     load = Load(trace, outputs, concurrency=case.concurrency)
@@ -182,7 +194,8 @@ def test_tokens_blocks_and_requests_are_conserved(
     ideal = sum(r.prompt_tokens + r.num_generated_tokens - 1 for r in done)
     recomputed = sum(request.recomputed_tokens for request in done)
     cached = sum(request.cached_tokens for request in done)
-    assert watch.computed == ideal + recomputed - cached
+    assert watch.computed == ideal + recomputed - cached + watch.in_vain
+    assert not watch.in_vain or (case.decision_lag and case.slack)
     assert min(r.recomputed_tokens for r in done or requests) >= 0
     assert case.memory != "paged" or not cached
     assert not any(r.recomputed_tokens and not r.preemptions for r in done)
@@ -216,8 +229,7 @@ class FineVLLM(VLLM):
             if step.tokens_left <= 0:
                 break
             if request.status is Status.RUNNING:
-                left = request.num_known_tokens - request.num_computed_tokens
-                step.run(request, min(left, step.tokens_left))
+                step.run(request, min(max(1, request.num_tokens_left), step.tokens_left))
         while not step.preempted and step.seats and step.tokens_left > 0:
             request = step.first_waiting
             if request is None or self.gate(request, 0, step).value != "admit":
