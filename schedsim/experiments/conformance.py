@@ -75,6 +75,8 @@ def make_recorded_memory(policy: Policy, settings: RecordedSettings, content: Co
     """The policy's own memory manager in the recording's sizes, caching as the recording says."""
     spec = parse_spec(policy.default_memory)
     parameters = {**spec.parameters, "prefix_caching": str(settings.enable_prefix_caching)}
+    if settings.enable_prefix_caching:
+        parameters["stale_keys"] = "true"
     text = ",".join([spec.name, *(f"{name}={value}" for name, value in parameters.items())])
     return make_kv_cache(text, settings.num_blocks, settings.block_size, content)
 

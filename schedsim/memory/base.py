@@ -37,6 +37,9 @@ class KVCache(ABC):
     has_prefix_cache: ClassVar[bool] = False
     """Whether `find` may find something; the methods that it needs are not called otherwise."""
 
+    has_stale_keys: bool = False
+    """Whether `find` may find what was never computed; only good for comparing decisions."""
+
     host_blocks: int = 0
     """Blocks of the host tier, numbered from 1; 0: nothing can be swapped out."""
 

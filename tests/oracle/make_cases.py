@@ -9,17 +9,22 @@ with the path of the recorder and a directory for the recordings:
 
 A case is a function of its kind and number alone, so that a recording can be made again. The kinds:
 `s` synchronous, `a` asynchronous, `e` synchronous with the adaptive threshold and the prefill
-interval, which the recorder does not know: they are given to a copy of it. Imports no schedsim.
+interval, which the recorder does not know: they are given to a copy of it. Run by an older vLLM, a
+case is without what that does not have. Imports no schedsim.
 """
 
 import argparse
 import gzip
 import importlib.util
+import inspect
 import json
 import random
 import sys
 from pathlib import Path
 from typing import Any
+
+BEFORE = {"watermark": 0.0, "scheduler_reserve_full_isl": False}
+"""Settings that older versions lack, and what they do without."""
 
 KINDS = {"s": "sync", "a": "async", "e": "extended"}
 
@@ -99,6 +104,15 @@ def _length(request: Case) -> int:
     return length
 
 
+def without_later_settings(case: Case) -> Case:
+    """The case as the vLLM that is installed can run it; the recorder would drop what it lacks."""
+    from vllm.config import SchedulerConfig
+
+    known = inspect.signature(SchedulerConfig).parameters
+    lacking = {name: value for name, value in BEFORE.items() if name not in known}
+    return {**case, **lacking}
+
+
 def load_recorder(path: Path, *, extended: bool) -> Any:
     """The recorder as a module of its own, if asked with what `e` cases need."""
     spec = importlib.util.spec_from_file_location(f"recorder_{extended}", path)
@@ -148,7 +162,7 @@ def main() -> None:
         count = getattr(options, name)
         recorder = load_recorder(options.recorder, extended=kind == "e") if count else None
         for number in range(options.first, options.first + count):
-            case = make_case(kind, number)
+            case = without_later_settings(make_case(kind, number))
             path = options.out / f"{case['name']}.jsonl.gz"
             if path.exists():
                 continue
