@@ -42,7 +42,7 @@ def conform(recording: Recording, policy: str = "vllm", *, check: bool = False) 
     difference = None
     recorded = (file.record(number, line) for number, line in file.lines())
     for theirs, ours in zip_longest(recorded, replay.records()):
-        if theirs != ours or theirs is None:
+        if theirs is None or theirs != ours:
             difference = Difference(iterations, list(differing_rows(theirs, ours)), list(before))
             break
         iterations += 1
