@@ -36,8 +36,11 @@ def conform(
         ),
     ] = "vllm",
     check: Annotated[
-        bool, typer.Option("--check", help="Assert all invariants after every call.")
-    ] = False,
+        int | None,
+        typer.Option(
+            help="Assert all invariants in every iteration, with =N in every N-th.", min=1
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Decide recorded runs again; exit code 0: all the same, 1: the first difference is shown.
@@ -49,7 +52,7 @@ def conform(
     iterations = scheduled = preemptions = 0
     with file_progress("conform", len(paths), quiet) as advance:
         for path in paths:
-            comparison = conform_one(open_recording(path), policy, check=check)
+            comparison = conform_one(open_recording(path), policy, check_every=check)
             if not comparison.same:
                 break
             iterations += comparison.iterations

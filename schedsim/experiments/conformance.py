@@ -25,17 +25,19 @@ from schedsim.specs import parse_spec
 Record = dict[str, Any]
 
 
-def conform(recording: Recording, policy: str = "vllm", *, check: bool = False) -> Comparison:
+def conform(
+    recording: Recording, policy: str = "vllm", *, check_every: int | None = None
+) -> Comparison:
     """Decide the recorded run again under the policy of the spec, until a record differs.
 
-    Parameters that the spec does not give are those of the recording. `check` asserts every
-    invariant of the scheduler after every call.
+    Parameters that the spec does not give are those of the recording. With `check_every` N every
+    invariant of the scheduler is asserted in each N-th iteration.
 
     Raises:
         ConfigError, PolicyError: the policy cannot be made.
         ResultError: the recording is damaged, or holds a request that can never run.
     """
-    replay = Replay(recording, make_recorded_policy(policy, recording.settings), check)
+    replay = Replay(recording, make_recorded_policy(policy, recording.settings), check_every)
     file = recording.file
     iterations = scheduled = preemptions = 0
     before: deque[str] = deque(maxlen=BEFORE)
@@ -98,8 +100,10 @@ class Replay:
     after the next one is decided, and an empty one is a record too but never runs.
     """
 
-    def __init__(self, recording: Recording, policy: Policy, check: bool = False) -> None:
-        """`check` asserts every invariant after every call.
+    def __init__(
+        self, recording: Recording, policy: Policy, check_every: int | None = None
+    ) -> None:
+        """`check_every` as for `conform`.
 
         Raises:
             ConfigError: the policy's memory manager cannot be made.
@@ -109,7 +113,7 @@ class Replay:
         trace = recording.trace()
         content = Content.of(trace, Outputs(trace.output_tokens, trace.output_tokens))
         self.recording = recording
-        self.check = check
+        self.check_every = check_every
         self.lag = int(settings.async_scheduling)
         self.scheduler = Scheduler(
             policy,
@@ -135,10 +139,10 @@ class Replay:
         step = 0
         while self._ended < len(requests):
             skipped = 0
-            if self._ended == self._arrived:
+            if self._ended == self._arrived and requests[self._arrived].arrival_step > step:
                 yield from self._drain(step)
                 self._last_update = None
-                skipped = max(0, requests[self._arrived].arrival_step - step)
+                skipped = requests[self._arrived].arrival_step - step
                 step += skipped
             self._decide(step, skipped)
             if len(self._in_flight) > self.lag:
@@ -154,7 +158,7 @@ class Replay:
         scheduler = self.scheduler
         arrived = self._take_arrivals(step)
         batch = scheduler.schedule(float(step))
-        self._check()
+        self._check(step)
         entries = batch.expand()
         record: Record = {
             "step": step,
@@ -205,7 +209,7 @@ class Replay:
         if not batch.is_empty:
             completion = scheduler.complete(batch, step + 0.5)
             sampled, finished = completion.sampled(), completion.finished
-            self._check()
+            self._check(step)
         self._ended += len(finished)
         record["sampled"] = self._names(sampled)
         record["finished"] = self._names(finished)
@@ -218,8 +222,8 @@ class Replay:
         self._last_update = record["step"]
         return record
 
-    def _check(self) -> None:
-        if self.check:
+    def _check(self, step: int) -> None:
+        if self.check_every is not None and step % self.check_every == 0:
             self.scheduler.check()
 
     def _name(self, request: Request) -> str:

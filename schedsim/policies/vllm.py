@@ -1,7 +1,7 @@
 """`vllm`: the scheduler of vLLM v1, and its versions by name, `vllm@0.33` and older.
 
-Sources: `vllm/v1/core/sched/scheduler.py` of vLLM 0.33.0, 0.19.0 and 0.11.0; what 0.33.0's own
-scheduler decided in thousands of recorded cases is our test (`schedsim conform`).
+Sources: `vllm/v1/core/sched/scheduler.py`, the KV cache manager and the block pool beside it, of
+vLLM 0.33.0, 0.19.0 and 0.11.0; their own recorded decisions are our test (`schedsim conform`).
 Needs to know: nothing but what runs, what waits and which blocks are free.
 """
 
@@ -12,6 +12,44 @@ from schedsim.errors import ConfigError
 from schedsim.policies.base import Gate, Policy
 from schedsim.request import Request, Status
 from schedsim.scheduler.step import Step
+
+
+@dataclass(slots=True)
+class _Cadence:
+    """What `prefill_interval` has to remember.
+
+    `defers`: this iteration computes no prefill; `prefilled`: it planned one. `backlog`: somebody
+    waited still after the last look at the line. Iterations that run something are counted.
+    """
+
+    defers: bool = False
+    prefilled: bool = False
+    backlog: bool = False
+    executed: int = 0
+    last_prefill: int | None = None
+
+    def begin(self, step: Step, interval: int) -> None:
+        """Before anything is planned."""
+        self.prefilled = False
+        self.defers = (
+            self.last_prefill is not None
+            and self.executed + 1 - self.last_prefill < interval
+            and not self.backlog
+            and step.num_running > step.num_prefilling
+        )
+
+    def end(self, step: Step) -> None:
+        """When all is planned."""
+        if not (step.preempted or self.defers):
+            self.backlog = step.num_waiting > 0
+        if step.tokens_left < step.token_budget:
+            self.executed += 1
+        admitted = {request.id for request in step.admitted}
+        for chunk in step.chunks:
+            left = chunk.request.num_known_tokens - chunk.context
+            self.prefilled |= chunk.request.id not in admitted or left > 1
+        if self.prefilled:
+            self.last_prefill = self.executed
 
 
 @dataclass(slots=True)
@@ -45,11 +83,8 @@ class VLLM(Policy):
     chunked_prefill: bool = True
     prefill_interval: int = 1
 
-    _defers: bool = field(default=False, init=False, repr=False)
-    _prefilled: bool = field(default=False, init=False, repr=False)
-    _backlog: bool = field(default=False, init=False, repr=False)
-    _executed: int = field(default=0, init=False, repr=False)
-    _last_prefill: int | None = field(default=None, init=False, repr=False)
+    # A factory, so that a subclass without slots has one as well.
+    _cadence: _Cadence = field(default_factory=_Cadence, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_watermark(self.name, self.watermark)
@@ -77,12 +112,12 @@ class VLLM(Policy):
     def schedule(self, step: Step) -> None:
         """Run what runs, then admit; keep count of prefills if they have an interval."""
         if self.prefill_interval > 1:
-            self._begin_interval(step)
+            self._cadence.begin(step, self.prefill_interval)
         step.run_running()
         if not step.preempted:
             step.admit_waiting()
         if self.prefill_interval > 1:
-            self._end_interval(step)
+            self._cadence.end(step)
 
     def key(self, request: Request) -> float | tuple[int, float]:
         """By arrival, or by priority first."""
@@ -94,7 +129,7 @@ class VLLM(Policy):
         """What the cap and the budget leave; 0 where prefills are put off."""
         waits = request.status is not Status.RUNNING
         # A waiting request with one token left costs what a decode costs, and passes.
-        if self._defers and not (waits and tokens == 1):
+        if self._cadence.defers and not (waits and tokens == 1):
             return 0
         threshold = self.long_prefill_threshold
         if threshold:
@@ -120,38 +155,17 @@ class VLLM(Policy):
 
     def victim(self, needy: Request, step: Step) -> Request | None:
         """The latest admitted, or the least urgent of all."""
-        self._prefilled |= bool(step.chunks)  # vLLM counts a prefill that it drops again
+        self._cadence.prefilled |= bool(step.chunks)  # vLLM counts a prefill that it drops again
         if self.policy == "priority":
             return max(step.running, key=_urgency)
         return step.last_running()
-
-    def _begin_interval(self, step: Step) -> None:
-        self._prefilled = False
-        self._defers = (
-            self._last_prefill is not None
-            and self._executed + 1 - self._last_prefill < self.prefill_interval
-            and not self._backlog
-            and step.num_running > step.num_prefilling
-        )
-
-    def _end_interval(self, step: Step) -> None:
-        if not (step.preempted or self._defers):
-            self._backlog = step.num_waiting > 0
-        if step.tokens_left < step.token_budget:
-            self._executed += 1
-        admitted = {request.id for request in step.admitted}
-        for chunk in step.chunks:
-            left = chunk.request.num_known_tokens - chunk.context
-            self._prefilled |= chunk.request.id not in admitted or left > 1
-        if self._prefilled:
-            self._last_prefill = self._executed
 
 
 @dataclass(slots=True)
 class VLLM033(VLLM):
     """`vllm` as the engine of vLLM 0.33 starts it: with prefix caching and one batch in flight.
 
-    Checked against its source and its recorded decisions.
+    With `policy` priority its cache also has stale keys (`--memory` paged), which this leaves out.
     """
 
     name: ClassVar[str] = "vllm@0.33"
@@ -165,9 +179,9 @@ class VLLM019(VLLM):
 
     With `policy` priority a request that is its own victim ends the running requests' turn. Freed
     blocks go to the end of the free list. `watermark`, `adaptive_threshold` and `prefill_interval`
-    came later: leave them. Read in the source: schedule, preemption, queues, admission test, block
-    pool, defaults. Not modelled: in asynchronous scheduling with priority, a victim that stands
-    before the needy one and was passed over makes the running requests' turn skip one more.
+    came later: leave them. Read in the source and compared, synchronously, with its decisions. Read
+    only, and not modelled: asynchronously with priority, a victim that stands before the needy one
+    and was passed over makes the turn skip one more.
     """
 
     name: ClassVar[str] = "vllm@0.19"
@@ -181,9 +195,10 @@ class VLLM019(VLLM):
 class VLLM011(VLLM019):
     """`vllm` as vLLM 0.11: as 0.19, but admission tests the first chunk alone; always chunks.
 
-    It decides synchronously by default. Read in the source as for 0.19. Not modelled: with `policy`
-    priority 0.11 leaves a victim that it had planned already in the batch, does not give its tokens
-    back to the budget and passes over the request that follows; here it is dropped, as 0.19 does.
+    It decides synchronously by default. Compared with its decisions under fcfs. Read only, and not
+    modelled: with `policy` priority it leaves a victim that it had planned already in the batch,
+    does not give its tokens back to the budget and passes over the request that follows; here the
+    victim is dropped, as in 0.19.
     """
 
     name: ClassVar[str] = "vllm@0.11"
