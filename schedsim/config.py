@@ -21,9 +21,9 @@ class RunSettings(BaseModel):
 
     Strings are spec strings (`schedsim.specs`). None lets the part that needs the value choose:
     `blocks` from the memory that the model leaves on the GPU, `token_budget` and `memory` by the
-    policy, `max_model_len` by the model and the cache, `max_output` by the trace's column or the context,
-    `estimator` (what policies may ask for step times) the step time itself, or the roofline where
-    that is a record.
+    policy, `max_model_len` by the model and the cache, `max_output` by the trace's column or the
+    context, `estimator` (what policies may ask for step times) the step time itself, or the
+    roofline where that is a record.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

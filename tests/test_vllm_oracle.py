@@ -66,9 +66,7 @@ def test_every_overlapping_iteration_equals_vllms(case: str, shared_oracles: Pat
         ("c1_chunked_mix", "sarathi"),
     ],
 )
-def test_another_parameter_decides_otherwise(
-    case: str, policy: str, shared_oracles: Path
-) -> None:
+def test_another_parameter_decides_otherwise(case: str, policy: str, shared_oracles: Path) -> None:
     path = shared_oracles / "vllm_scheduler" / "cases" / f"{case}.jsonl"
     comparison = conform(open_recording(path), policy)
     assert comparison.difference is not None
@@ -116,7 +114,8 @@ def test_vllm_resumes_with_tokens_that_were_never_computed() -> None:
     assert_same(path, "vllm")
     recording = open_recording(path)
     records = [recording.file.record(*line) for line in recording.file.lines()]
-    computed = sum(tokens for r in records[:5] for name, tokens, *_ in r["scheduled"] if name == "A")
+    before = [entry for record in records[:5] for entry in record["scheduled"]]
+    computed = sum(tokens for name, tokens, *_ in before if name == "A")
     assert records[4]["preempted"] == ["A"]
     assert computed == 56
     assert records[6]["scheduled"][1] == ["A", 3, "resume", 60]

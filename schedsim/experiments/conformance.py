@@ -163,7 +163,9 @@ class Replay:
         record: Record = {
             "step": step,
             "arrived": arrived,
-            "scheduled": [[*self._names([e.request]), e.tokens, e.kind, e.context] for e in entries],
+            "scheduled": [
+                [*self._names([e.request]), e.tokens, e.kind, e.context] for e in entries
+            ],
             "total_tokens": sum(entry.tokens for entry in entries),
             "preempted": self._names(batch.preempted),
             "free_after_schedule": scheduler.kv_cache.free_blocks,

@@ -356,8 +356,7 @@ class Step(StepView):
     def _ends_at(self, request: Request) -> bool:
         """Whether `request`, whose turn it was, preempted itself and with that ends all turns."""
         return (
-            request.status is not Status.RUNNING
-            and self._scheduler.policy.stops_at_own_preemption
+            request.status is not Status.RUNNING and self._scheduler.policy.stops_at_own_preemption
         )
 
     def _run_decode(self, request: Request) -> bool:

@@ -126,7 +126,7 @@ def load_recorder(path: Path, *, extended: bool) -> Any:
 
 
 def _extend(recorder: Any) -> None:
-    """Let the recorder pass on, and write to `meta`, two more settings of vLLM's SchedulerConfig."""
+    """Let the recorder pass two more settings on to vLLM, and write them to `meta`."""
     from vllm.config import SchedulerConfig
 
     names = {"long_prefill_token_threshold_adaptive": False, "prefill_schedule_interval": 1}
