@@ -75,7 +75,7 @@ def execute(
         str,
         typer.Option(help="The GPU that a roofline estimator assumes.", rich_help_panel=ENGINE),
     ] = "h100",
-    memory: options.Memory = "paged",
+    memory: options.Memory = None,
     blocks: options.Blocks = None,
     block_size: options.BlockSize = 16,
     max_seqs: options.MaxSeqs = 256,

@@ -28,7 +28,11 @@ Estimator = Annotated[
     ),
 ]
 Memory = Annotated[
-    str, typer.Option(help="Memory manager of the KV cache.", rich_help_panel=ENGINE)
+    str | None,
+    typer.Option(
+        help="Memory manager of the KV cache; default: the policy's, mostly paged.",
+        rich_help_panel=ENGINE,
+    ),
 ]
 Blocks = Annotated[
     int | None,

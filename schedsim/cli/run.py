@@ -52,7 +52,7 @@ def run(
         ),
     ] = "roofline",
     estimator: options.Estimator = None,
-    memory: options.Memory = "paged",
+    memory: options.Memory = None,
     blocks: options.Blocks = None,
     block_size: options.BlockSize = 16,
     max_seqs: options.MaxSeqs = 256,

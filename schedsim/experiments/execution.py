@@ -173,6 +173,11 @@ def prepare_execution(
     estimator = choose_estimator(settings, shape, load_gpu(settings.gpu))
     engine = prepare_engine(trace, settings, sizes, estimator, policy)
     kv_cache = engine.scheduler.kv_cache
+    if kv_cache.has_stale_keys:
+        raise ConfigError(
+            f"--memory {engine.resolved['memory']}: with stale_keys a request may find what was "
+            "never computed, and an execution reads it; leave it out"
+        )
     store = KVStore(
         shape,
         kv_cache.total_blocks,

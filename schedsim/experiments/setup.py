@@ -147,10 +147,11 @@ def prepare_engine(
     # A stream of its own: the arrivals' is that of the seed itself, as in `trace convert`.
     predictor_rng = np.random.default_rng(np.random.SeedSequence(settings.seed).spawn(1)[0])
     policy = policy if policy is not None else make_policy(settings.policy)
+    memory = settings.memory or policy.default_memory
     lag = settings.decision_lag
     scheduler = Scheduler(
         policy,
-        make_kv_cache(settings.memory, sizes.blocks, settings.block_size, content),
+        make_kv_cache(memory, sizes.blocks, settings.block_size, content),
         max_seqs=settings.max_seqs,
         token_budget=settings.token_budget,
         max_model_len=sizes.max_model_len,
@@ -164,14 +165,15 @@ def prepare_engine(
         notes.append(f"{num_cut} outputs end at their output limit, before their true length")
     if not scheduler.has_prefix_cache and shares_prefixes(trace, outputs):
         notes.append(
-            f"the prompts share prefixes, but {settings.memory!r} memory has no prefix cache: "
+            f"the prompts share prefixes, but {memory!r} memory has no prefix cache: "
             "nothing is reused; --memory paged,prefix_caching=true reuses them"
         )
     slo = None
     if settings.slo_ttft is not None or settings.slo_tpot is not None:
         slo = SLO(settings.slo_ttft, settings.slo_tpot)
     resolved: dict[str, int | str] = {
-        "policy": repr(scheduler.policy),
+        "policy": repr(policy),
+        "memory": memory,
         "num_blocks": sizes.blocks,
         "block_size": settings.block_size,
         "max_num_seqs": settings.max_seqs,

@@ -16,10 +16,13 @@ class Paged:
     """`paged`: any free block serves any request.
 
     `prefix_caching` finds computed blocks again; `host_blocks` are there to swap blocks out to.
+    `stale_keys` is a fault of vLLM's cache, needed to equal its decisions under priorities: a block
+    stays to be found though the request that was to fill it was preempted in the same iteration.
     """
 
     prefix_caching: bool = False
     host_blocks: int = 0
+    stale_keys: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.host_blocks <= MAX_BLOCKS:
@@ -27,13 +30,20 @@ class Paged:
                 f"memory manager 'paged': host_blocks={self.host_blocks} is not from 0 to "
                 f"{MAX_BLOCKS}"
             )
+        if self.stale_keys and not self.prefix_caching:
+            raise ConfigError(
+                "memory manager 'paged': stale_keys=true is about a prefix cache; add "
+                "prefix_caching=true"
+            )
 
     def build(self, total_blocks: int, block_size: int, content: Content | None) -> KVCache:
         """The manager; only a prefix cache needs `content`."""
         if not self.prefix_caching:
             return PagedKVCache(total_blocks, block_size, self.host_blocks)
         assert content is not None, "a prefix cache without content"
-        return PrefixCachedKVCache(total_blocks, block_size, content, self.host_blocks)
+        return PrefixCachedKVCache(
+            total_blocks, block_size, content, self.host_blocks, self.stale_keys
+        )
 
 
 MANAGERS = {"paged": Paged}

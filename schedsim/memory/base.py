@@ -44,6 +44,9 @@ class KVCache(ABC):
     later. Set by the scheduler.
     """
 
+    has_stale_keys: bool = False
+    """Whether `find` may find what was never computed; only good for comparing decisions."""
+
     host_blocks: int = 0
     """Blocks of the host tier, numbered from 1; 0: nothing can be swapped out."""
 

@@ -42,15 +42,24 @@ class PrefixCachedKVCache(BlockTables):
     are taken first, as a stack; those with one by when they came free, a request's last block
     first. Blocks of equal content are not merged.
 
+    With `has_stale_keys` the blocks that an iteration planned for a request which it then preempts
+    keep their keys, as in vLLM: who finds them later reads what nobody wrote.
+
     Like the decode calendar, who fills a block is found without a look at those who do not.
     """
 
     has_prefix_cache = True
 
     def __init__(
-        self, total_blocks: int, block_size: int, content: Content, host_blocks: int = 0
+        self,
+        total_blocks: int,
+        block_size: int,
+        content: Content,
+        host_blocks: int = 0,
+        has_stale_keys: bool = False,
     ) -> None:
         super().__init__(total_blocks, block_size, host_blocks)
+        self.has_stale_keys = has_stale_keys
         self._content = content
         self._unkeyed = list(range(total_blocks, 0, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
@@ -119,7 +128,8 @@ class PrefixCachedKVCache(BlockTables):
             if self._fresh.get(block) == request.id:
                 assert self._users[block] == 1, "a block goes that somebody relies on"
                 del self._fresh[block]
-                self._drop_key(block)
+                if not self.has_stale_keys:
+                    self._drop_key(block)
         shared = super().release(request)
         del self._keyed[request.id]
         return shared

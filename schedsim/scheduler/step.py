@@ -86,6 +86,8 @@ class Step(StepView):
                 break
             if request.status is Status.RUNNING and request.id not in self._chunks:
                 self._run_chunk(request)
+                if self._ends_at(request):
+                    break
 
     def admit_waiting(self) -> int:
         """Admit from the head of the line until gate, budget, seats or memory says stop.
@@ -360,6 +362,14 @@ class Step(StepView):
                 self._run_decode(request)
             else:
                 self._run_chunk(request)
+            if self._ends_at(request):
+                break
+
+    def _ends_at(self, request: Request) -> bool:
+        """Whether `request`, whose turn it was, preempted itself and with that ends all turns."""
+        return (
+            request.status is not Status.RUNNING and self._scheduler.policy.stops_at_own_preemption
+        )
 
     def _run_decode(self, request: Request) -> bool:
         """One token for a decode; False if it was preempted or has to wait."""

@@ -64,6 +64,11 @@ class StepView:
         return self._scheduler.num_running
 
     @property
+    def num_prefilling(self) -> int:
+        """Running requests whose known tokens are not all computed."""
+        return len(self._scheduler.prefilling)
+
+    @property
     def num_waiting(self) -> int:
         """Requests in the waiting line."""
         return len(self._scheduler.queue)
