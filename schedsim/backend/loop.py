@@ -120,6 +120,7 @@ class EngineLoop:
         # What is held while the iteration runs, before its finished requests give theirs back.
         stored = scheduler.stored_tokens + batch.prefill_tokens + batch.decode_requests
         free_blocks = scheduler.kv_cache.free_blocks
+        use = scheduler.kv_cache.use(stored) if scheduler.kv_cache.reserves_growth else None
         completion = scheduler.complete(batch, end)
         self.now = end
         self._steps.append(
@@ -132,6 +133,8 @@ class EngineLoop:
             free_blocks,
             stored,
         )
+        if use is not None:
+            self._steps.note_memory(use)
         for request in completion.finished:
             self.num_ended += 1
             self._load.ended(request, end)

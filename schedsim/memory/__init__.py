@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from schedsim.config import MAX_BLOCKS
 from schedsim.content import Content
 from schedsim.errors import ConfigError
-from schedsim.memory.base import Found, KVCache
+from schedsim.memory.base import Found, KVCache, MemoryUse, Move
 from schedsim.memory.paged import PagedKVCache
 from schedsim.memory.prefix_cached import PrefixCachedKVCache
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
@@ -60,6 +60,8 @@ __all__ = [
     "MANAGERS",
     "Found",
     "KVCache",
+    "MemoryUse",
+    "Move",
     "PagedKVCache",
     "PrefixCachedKVCache",
     "make_kv_cache",

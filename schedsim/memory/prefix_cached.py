@@ -111,8 +111,9 @@ class PrefixCachedKVCache(BlockTables):
             if other is not request and not fills.isdisjoint(self.block_table(other))
         ]
 
-    def commit(self) -> None:
+    def commit(self) -> int:
         self._fresh.clear()
+        return 0
 
     def release(self, request: Request) -> int:
         for block in self._tables[request.id] if self._fresh else ():

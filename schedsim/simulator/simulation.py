@@ -83,7 +83,7 @@ class Simulation(Backend):
                 yield env.timeout(max(0.0, now - env.now))
                 continue
             host = duration = gap = 0.0
-            if not batch.is_empty or batch.swapped_blocks:
+            if not batch.is_empty or batch.transfers:
                 if parts is None:
                     duration = seconds(batch)
                 else:

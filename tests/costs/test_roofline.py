@@ -59,6 +59,16 @@ def test_a_mixed_batch_by_hand() -> None:
     seconds = RooflineCost(TOY_MODEL, TOY_GPU, 1, IDEAL).seconds(batch)
     assert seconds == pytest.approx((layers + head + prefill + decode) * 1e-6, rel=1e-12)
 
+
+def test_copied_blocks_by_hand() -> None:
+    # A block of 16 tokens is 16·2·2·4·2 bytes; a swap sends it, a move reads and writes it.
+    cost = RooflineCost(TOY_MODEL, TOY_GPU, 1, IDEAL)
+    idle = cost.seconds(BatchShape())
+    swapped = cost.seconds(BatchShape(swapped_blocks=3)) - idle
+    moved = cost.seconds(BatchShape(copied_blocks=5)) - idle
+    assert swapped == pytest.approx(3 * 512e-6, rel=1e-9)
+    assert moved == pytest.approx(5 * 1024e-6, rel=1e-9)
+
     # On two GPUs a token's 8 values of 2 bytes cross each link once, twice in each of 2 layers.
     link = 4 * 16 * 7
     assumptions = RooflineAssumptions(1.0, 1.0, 1.0, 0.5, 10.0)
