@@ -40,7 +40,8 @@ class PrefixCachedKVCache(BlockTables):
     begins with the longest run of cached blocks, all but its last known token at most; of equal
     blocks it gets the oldest. Blocks that nobody holds are free, keyed or not: those without a key
     are taken first, as a stack; those with one by when they came free, a request's last block
-    first. Blocks of equal content are not merged.
+    first. With `queued`, as in vLLM 0.11, all are taken by when they came free. Blocks of equal
+    content are not merged.
 
     Like the decode calendar, who fills a block is found without a look at those who do not.
     """
@@ -48,10 +49,16 @@ class PrefixCachedKVCache(BlockTables):
     has_prefix_cache = True
 
     def __init__(
-        self, total_blocks: int, block_size: int, content: Content, host_blocks: int = 0
+        self,
+        total_blocks: int,
+        block_size: int,
+        content: Content,
+        host_blocks: int = 0,
+        queued: bool = False,
     ) -> None:
         super().__init__(total_blocks, block_size, host_blocks)
         self._content = content
+        self._queued = queued
         self._unkeyed = list(range(total_blocks, 0, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._users = [0] * (total_blocks + 1)
@@ -184,7 +191,8 @@ class PrefixCachedKVCache(BlockTables):
             assert key in self._oldest, "copies of a block without the oldest"
             cached.update(dict.fromkeys(copies, key))
         assert cached == keyed, "the index and the blocks differ in their keys"
-        assert all(self._key_of[block] is not None for block in self._idle), "a key is missing"
+        keys = (self._key_of[block] for block in self._idle)
+        assert self._queued or all(key is not None for key in keys), "a key is missing"
         self._check_lookup()
         self._check_requests()
 
@@ -224,7 +232,8 @@ class PrefixCachedKVCache(BlockTables):
             del self._unkeyed[-count:]
         for _ in range(count - len(taken)):
             block = self._idle.popitem(last=False)[0]
-            self._drop_key(block)
+            if self._key_of[block] is not None:
+                self._drop_key(block)
             taken.append(block)
         users = self._users
         for block in taken:
@@ -240,7 +249,7 @@ class PrefixCachedKVCache(BlockTables):
             users[block] -= 1
             if users[block]:
                 shared += 1
-            elif key_of[block] is None:
+            elif key_of[block] is None and not self._queued:
                 unkeyed.append(block)
             else:
                 idle[block] = None
