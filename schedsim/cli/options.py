@@ -28,7 +28,12 @@ Estimator = Annotated[
     ),
 ]
 Memory = Annotated[
-    str, typer.Option(help="Memory manager of the KV cache.", rich_help_panel=ENGINE)
+    str,
+    typer.Option(
+        help="Memory manager of the KV cache: name,parameter=value,…; `schedsim memories` lists "
+        "them.",
+        rich_help_panel=ENGINE,
+    ),
 ]
 Blocks = Annotated[
     int | None,

@@ -16,6 +16,7 @@ from schedsim.experiments.setup import (
     Sizes,
     choose_estimator,
     fit_context,
+    own_block_size,
     prepare_engine,
     run_manifest,
 )
@@ -210,8 +211,9 @@ def choose_device_sizes(settings: RunSettings, model: DeviceModel) -> Sizes:
     Raises:
         ConfigError: the weights leave no room for a block.
     """
-    decoder, size, why = model.decoder, settings.block_size, model.why
+    decoder, why = model.decoder, model.why
     shape = decoder.config.shape
+    size = own_block_size(settings, shape)
     if settings.blocks is not None:
         return fit_context(settings, shape, settings.blocks)
     token_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * decoder.dtype.itemsize
