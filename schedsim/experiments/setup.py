@@ -128,9 +128,9 @@ def fit_context(settings: RunSettings, model: ModelSpec, blocks: int) -> Sizes:
         blocks = slots // size
         if not 1 <= blocks <= MAX_BLOCKS:
             raise ConfigError(
-                f"--blocks {settings.blocks} of {settings.block_size} tokens are {blocks} blocks of "
-                f"{size} tokens, which {settings.memory!r} memory has; from 1 to {MAX_BLOCKS} will "
-                "do: change --blocks or --block-size"
+                f"--blocks {settings.blocks} of {settings.block_size} tokens are {blocks} blocks "
+                f"of {size} tokens, which {settings.memory!r} memory has; from 1 to {MAX_BLOCKS} "
+                "will do: change --blocks or --block-size"
             )
         notes.append(
             f"{settings.memory!r} memory has blocks of {size} tokens, not of --block-size "

@@ -147,7 +147,9 @@ def validate(
     replayed_trace = prepare_trace(trace, settings)
     _check_reading(run, replayed_trace)
     model, gpu = load_model(settings.model), load_gpu(settings.gpu)
-    cost = make_step_cost(step_time, model, gpu, settings.tensor_parallel, own_block_size(settings, model))
+    cost = make_step_cost(
+        step_time, model, gpu, settings.tensor_parallel, own_block_size(settings, model)
+    )
 
     def simulate(source: str, name: str) -> Outcome:
         chosen = settings.model_copy(update={"step_time": source})

@@ -4,6 +4,7 @@ Places are blocks, numbered from 1 to `total`.
 """
 
 from bisect import bisect_left, insort
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 
@@ -114,7 +115,7 @@ class Holes:
         holes = [Range(*hole) for hole in zip(self._starts, self._counts, strict=True)]
         assert all(hole.count > 0 for hole in holes), "an empty hole is kept"
         assert self.free == sum(hole.count for hole in holes), "free blocks are miscounted"
-        for hole, following in zip(holes, holes[1:], strict=False):
+        for hole, following in pairwise(holes):
             assert hole.stop < following.start, "holes touch, overlap or are out of order"
         _check_cover(holes + held, self.total)
 

@@ -1,4 +1,4 @@
-"""`ReservedKVCache`: a request lies in one piece, which is taken for tokens that are yet to come."""
+"""`ReservedKVCache`: a request lies in one piece, taken for tokens that are yet to come."""
 
 import math
 from collections.abc import Sequence

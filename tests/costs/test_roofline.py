@@ -59,6 +59,14 @@ def test_a_mixed_batch_by_hand() -> None:
     seconds = RooflineCost(TOY_MODEL, TOY_GPU, 1, IDEAL).seconds(batch)
     assert seconds == pytest.approx((layers + head + prefill + decode) * 1e-6, rel=1e-12)
 
+    # On two GPUs a token's 8 values of 2 bytes cross each link once, twice in each of 2 layers.
+    link = 4 * 16 * 7
+    assumptions = RooflineAssumptions(1.0, 1.0, 1.0, 0.5, 10.0)
+    seconds = RooflineCost(TOY_MODEL, TOY_GPU, 2, assumptions).seconds(batch)
+    halves = (layers + head + prefill + decode) / 2
+    overhead = 1000 + 4 * 500 + 4 * 10
+    assert seconds == pytest.approx((halves + link + overhead) * 1e-6, rel=1e-12)
+
 
 def test_copied_blocks_by_hand() -> None:
     # A block of 16 tokens is 16·2·2·4·2 bytes; a swap sends it, a move reads and writes it.
@@ -68,14 +76,6 @@ def test_copied_blocks_by_hand() -> None:
     moved = cost.seconds(BatchShape(copied_blocks=5)) - idle
     assert swapped == pytest.approx(3 * 512e-6, rel=1e-9)
     assert moved == pytest.approx(5 * 1024e-6, rel=1e-9)
-
-    # On two GPUs a token's 8 values of 2 bytes cross each link once, twice in each of 2 layers.
-    link = 4 * 16 * 7
-    assumptions = RooflineAssumptions(1.0, 1.0, 1.0, 0.5, 10.0)
-    seconds = RooflineCost(TOY_MODEL, TOY_GPU, 2, assumptions).seconds(batch)
-    halves = (layers + head + prefill + decode) / 2
-    overhead = 1000 + 4 * 500 + 4 * 10
-    assert seconds == pytest.approx((halves + link + overhead) * 1e-6, rel=1e-12)
 
 
 def test_memory_bounds_what_has_little_arithmetic() -> None:
