@@ -7,9 +7,10 @@ from schedsim.content import Content
 from schedsim.memory.base import Found, KVCache, MemoryUse, Move
 from schedsim.memory.buddy import BuddyKVCache
 from schedsim.memory.contiguous import ContiguousKVCache
-from schedsim.memory.managers import Buddy, Contiguous, Manager, Paged, VAttention
+from schedsim.memory.managers import Buddy, Contiguous, Manager, Paged, Radix, VAttention
 from schedsim.memory.paged import PagedKVCache, QueuedKVCache
 from schedsim.memory.prefix_cached import PrefixCachedKVCache
+from schedsim.memory.radix import RadixKVCache
 from schedsim.memory.reserved import Foresight
 from schedsim.memory.vattention import VAttentionKVCache
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
@@ -18,6 +19,7 @@ MANAGERS: dict[str, type[Manager]] = {
     "paged": Paged,
     "contiguous": Contiguous,
     "buddy": Buddy,
+    "radix": Radix,
     "vattention": VAttention,
 }
 
@@ -67,6 +69,7 @@ __all__ = [
     "PagedKVCache",
     "PrefixCachedKVCache",
     "QueuedKVCache",
+    "RadixKVCache",
     "VAttentionKVCache",
     "make_kv_cache",
     "make_manager",

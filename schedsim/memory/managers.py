@@ -12,6 +12,7 @@ from schedsim.memory.buddy import BuddyKVCache
 from schedsim.memory.contiguous import ContiguousKVCache
 from schedsim.memory.paged import PagedKVCache, QueuedKVCache
 from schedsim.memory.prefix_cached import PrefixCachedKVCache
+from schedsim.memory.radix import RadixKVCache
 from schedsim.memory.reserved import Foresight, Overrun
 from schedsim.memory.vattention import VAttentionKVCache, tokens_per_page
 
@@ -136,6 +137,30 @@ class Buddy(AnyBlockSize):
             "predicted" if self.reserve == "exact" else self.reserve, max_model_len
         )
         return BuddyKVCache(total_blocks, block_size, foresight, self.overrun, self.host_blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Radix:
+    """A radix tree finds computed tokens again, in pages of `page_size` tokens, as in SGLang."""
+
+    page_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.page_size <= 65536:
+            raise ConfigError(
+                f"memory manager 'radix': page_size={self.page_size} is not from 1 to 65536"
+            )
+
+    def own_block_size(self, block_size: int, layer_bytes: int) -> int:
+        """The page size, whatever the user's blocks are."""
+        return self.page_size
+
+    def build(
+        self, total_blocks: int, block_size: int, content: Content | None, max_model_len: int
+    ) -> KVCache:
+        """`RadixKVCache`."""
+        assert content is not None, "a prefix cache without content"
+        return RadixKVCache(total_blocks, block_size, content)
 
 
 @dataclass(frozen=True, slots=True)
