@@ -23,6 +23,7 @@ from schedsim.executor.timer import Timer
 from schedsim.memory import KVCache
 from schedsim.request import Request
 from schedsim.scheduler import Batch
+from schedsim.scheduler.batch import TransferKind
 
 WARM_UP_TOKENS = 256
 """Tokens of the prefill that warms up."""
@@ -85,6 +86,11 @@ class ModelRunner:
         self._content = content
         self._timer = timer
         self._windows: dict[int, _Window] = {}
+        self._copies = {
+            TransferKind.SWAP_OUT: store.swap_out,
+            TransferKind.SWAP_IN: store.swap_in,
+            TransferKind.MOVE: store.copy_blocks,
+        }
 
     def prepare(self, batch: Batch, padding: Sequence[Request] = ()) -> PreparedBatch:
         """Everything that the host does for `batch`: token ids, block tables, tensors.
@@ -113,7 +119,7 @@ class ModelRunner:
         return PreparedBatch(batch, forward, sampling)
 
     def launch(self, prepared: PreparedBatch) -> LaunchedBatch:
-        """Give the device its work: the swaps, the model, the samples.
+        """Give the device its work: the transfers, the model, the samples.
 
         Raises:
             ExecutionError: no memory; names the iteration.
@@ -123,9 +129,8 @@ class ModelRunner:
         visible = None
         with self._told_if_out_of_memory(batch):
             timer.begin()
-            for swap in batch.swaps:
-                copy = self.store.swap_in if swap.into_device else self.store.swap_out
-                copy(swap.pairs)
+            for _, kind, pairs in batch.transfers:
+                self._copies[kind](pairs)
             if prepared.forward is not None:
                 visible = self._sample(self.decoder.forward(prepared.forward, self.store))
             timer.end()

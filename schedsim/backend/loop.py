@@ -141,6 +141,7 @@ class EngineLoop:
         for later in self._decided:
             stored -= later.batch.prefill_tokens + later.batch.decode_requests
         free_blocks = scheduler.kv_cache.free_blocks
+        use = scheduler.kv_cache.use(stored) if scheduler.kv_cache.reserves_growth else None
         completion = scheduler.complete(batch, end)
         self.now = end
         self._steps.append(
@@ -153,6 +154,8 @@ class EngineLoop:
             free_blocks,
             stored,
         )
+        if use is not None:
+            self._steps.note_memory(use)
         for request in completion.finished:
             self.num_ended += 1
             self._load.ended(request, end)

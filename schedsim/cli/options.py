@@ -30,7 +30,8 @@ Estimator = Annotated[
 Memory = Annotated[
     str | None,
     typer.Option(
-        help="Memory manager of the KV cache; default: the policy's, mostly paged.",
+        help="Memory manager of the KV cache: name,parameter=value,…; `schedsim memories` lists "
+        "them; default: the policy's, mostly paged.",
         rich_help_panel=ENGINE,
     ),
 ]

@@ -40,7 +40,8 @@ class PrefixCachedKVCache(BlockTables):
     begins with the longest run of cached blocks, all but its last known token at most; of equal
     blocks it gets the oldest. Blocks that nobody holds are free, keyed or not: those without a key
     are taken first, as a stack; those with one by when they came free, a request's last block
-    first. Blocks of equal content are not merged.
+    first. With `queued`, as in vLLM 0.11, all are taken by when they came free. Blocks of equal
+    content are not merged.
 
     With `has_stale_keys` the blocks that an iteration planned for a request which it then preempts
     keep their keys, as in vLLM: who finds them later reads what nobody wrote.
@@ -56,11 +57,13 @@ class PrefixCachedKVCache(BlockTables):
         block_size: int,
         content: Content,
         host_blocks: int = 0,
+        queued: bool = False,
         has_stale_keys: bool = False,
     ) -> None:
         super().__init__(total_blocks, block_size, host_blocks)
         self.has_stale_keys = has_stale_keys
         self._content = content
+        self._queued = queued
         self._unkeyed = list(range(total_blocks, 0, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._users = [0] * (total_blocks + 1)
@@ -120,8 +123,9 @@ class PrefixCachedKVCache(BlockTables):
             if other is not request and not fills.isdisjoint(self.block_table(other))
         ]
 
-    def commit(self) -> None:
+    def commit(self) -> int:
         self._fresh.clear()
+        return 0
 
     def release(self, request: Request) -> int:
         for block in self._tables[request.id] if self._fresh else ():
@@ -199,7 +203,8 @@ class PrefixCachedKVCache(BlockTables):
             assert key in self._oldest, "copies of a block without the oldest"
             cached.update(dict.fromkeys(copies, key))
         assert cached == keyed, "the index and the blocks differ in their keys"
-        assert all(self._key_of[block] is not None for block in self._idle), "a key is missing"
+        keys = (self._key_of[block] for block in self._idle)
+        assert self._queued or all(key is not None for key in keys), "a key is missing"
         self._check_lookup()
         self._check_requests()
 
@@ -239,7 +244,8 @@ class PrefixCachedKVCache(BlockTables):
             del self._unkeyed[-count:]
         for _ in range(count - len(taken)):
             block = self._idle.popitem(last=False)[0]
-            self._drop_key(block)
+            if self._key_of[block] is not None:
+                self._drop_key(block)
             taken.append(block)
         users = self._users
         for block in taken:
@@ -255,7 +261,7 @@ class PrefixCachedKVCache(BlockTables):
             users[block] -= 1
             if users[block]:
                 shared += 1
-            elif key_of[block] is None:
+            elif key_of[block] is None and not self._queued:
                 unkeyed.append(block)
             else:
                 idle[block] = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from schedsim.request import Request
 from schedsim.results.directory import RunDirectory
-from schedsim.scheduler.batch import Batch, Completion
+from schedsim.scheduler.batch import Batch, Completion, TransferKind
 from schedsim.scheduler.scheduler import Scheduler
 
 
@@ -16,10 +16,10 @@ class DecisionWriter:
     A record has `step`, `arrived`, `scheduled` ([id, tokens, kind, computed before]),
     `total_tokens`, `preempted`, `free_after_schedule`, `sampled`, `finished`,
     `free_after_update`, `running` and `waiting` after the iteration, and `blocks`, the block
-    tables of the scheduled requests. An iteration that swaps also has `swapped_out` or
-    `swapped_in`, [id, [[source block, target block], …]] each, one that computed a token in vain
-    `discarded`. Ids are `r<id>`. With overlapped decisions, what a record says of the end of its
-    iteration is seen after the next decision, as in vLLM's asynchronous scheduling.
+    tables of the scheduled requests. An iteration that copies blocks also has `swapped_out`,
+    `swapped_in` or `moved`, [id, [[source block, target block], …]] each, one that computed a token
+    in vain `discarded`. Ids are `r<id>`. With overlapped decisions, what a record says of the end
+    of its iteration is seen after the next decision, as in vLLM's asynchronous scheduling.
     """
 
     def __init__(self, directory: RunDirectory, meta: dict[str, Any]) -> None:
@@ -46,10 +46,10 @@ class DecisionWriter:
             "preempted": _names(batch.preempted),
             "free_after_schedule": kv_cache.free_blocks,
         }
-        for name, into_device in (("swapped_out", False), ("swapped_in", True)):
-            swaps = [s for s in batch.swaps if s.into_device is into_device]
-            if swaps:
-                record[name] = [[_name(s.request), s.pairs] for s in swaps]
+        for kind in TransferKind if batch.transfers else ():
+            transfers = [t for t in batch.transfers if t.kind is kind]
+            if transfers:
+                record[str(kind)] = [[_name(t.request), t.pairs] for t in transfers]
         blocks = {
             _name(entry.request): list(kv_cache.block_table(entry.request)) for entry in entries
         }

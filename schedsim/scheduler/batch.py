@@ -1,6 +1,7 @@
 """`Batch`: the decision for one iteration, and `BatchShape`, what a step-time model sees of it."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ class BatchShape:
     1 to `decode_requests` and n to `decode_context`. `padding_requests` and `padding_context`
     count finished members of a static batch that still take part in it, with all their tokens:
     they cost what a decode costs and are not in the decode figures. `sampled` is the number of
-    tokens that the iteration emits, `swapped_blocks` that of KV blocks copied to or from the host.
+    tokens that the iteration emits, `swapped_blocks` that of KV blocks copied to or from the host,
+    `copied_blocks` that of KV blocks moved to another place on the device.
     """
 
     prefill_requests: int = 0
@@ -32,6 +34,7 @@ class BatchShape:
     padding_context: int = 0
     sampled: int = 0
     swapped_blocks: int = 0
+    copied_blocks: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -47,11 +50,22 @@ class Chunk(NamedTuple):
     context: int
 
 
-class Swap(NamedTuple):
-    """Blocks of a request to copy, (source, target) each: to the device, or else to the host."""
+class TransferKind(StrEnum):
+    """From where to where blocks are copied."""
+
+    SWAP_OUT = "swapped_out"
+    SWAP_IN = "swapped_in"
+    MOVE = "moved"
+
+
+class Transfer(NamedTuple):
+    """Blocks of a request to copy, (source, target) each: out to the host, in, or on the device.
+
+    All sources are read before a target is written.
+    """
 
     request: Request
-    into_device: bool
+    kind: TransferKind
     pairs: list[tuple[int, int]]
 
 
@@ -69,8 +83,8 @@ class Batch(BatchShape):
     """What runs in one iteration: the decode set as a whole (`runs_decodes`) and prefill chunks.
 
     `decodes` are the members of the decode set that run, in running order, and `first_tokens` those
-    of the prefills that compute all their known tokens and so emit one. `swaps` are to be made one
-    after the other, before anything runs. `discarded` are requests whose token is thrown away,
+    of the prefills that compute all their known tokens and so emit one. `transfers` are to be made
+    one after the other, before anything runs. `discarded` are requests whose token is thrown away,
     because they turned out to have ended while the batch was in flight.
     """
 
@@ -82,7 +96,7 @@ class Batch(BatchShape):
     first_tokens: list[Request] = field(default_factory=list)
     admitted: list[Request] = field(default_factory=list)
     preempted: list[Request] = field(default_factory=list)
-    swaps: list[Swap] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
     discarded: list[Request] = field(default_factory=list)
 
     def expand(self) -> list[ScheduledTokens]:

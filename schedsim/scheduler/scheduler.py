@@ -81,6 +81,7 @@ class Scheduler:
         )
         self.stored_tokens = 0
         self.has_prefix_cache = kv_cache.has_prefix_cache
+        self.needs_free_block = policy.needs_free_block and not kv_cache.reserves_growth
         self.has_chunk = overrides(policy, "chunk")
         self.has_gate = overrides(policy, "gate")
         self.has_reservation = overrides(policy, "reservation")
@@ -403,7 +404,7 @@ class Scheduler:
         if total > self.max_model_len:
             return f"{total} tokens exceed the context of {self.max_model_len} (max_model_len)"
         kv_cache = self.kv_cache
-        need = kv_cache.blocks_for(total - 1)
+        need = kv_cache.blocks_to_finish(request, total - 1)
         kept_free = self.policy.watermark_blocks(kv_cache.total_blocks)
         if need + kept_free > kv_cache.total_blocks:
             spare = f" less the watermark of {kept_free}" if kept_free else ""
@@ -443,7 +444,7 @@ class Scheduler:
             else:
                 self._join_decode_set(request)
         if self.has_prefix_cache:
-            self.kv_cache.commit()
+            self.stored_tokens -= self.kv_cache.commit() * self.kv_cache.block_size
         if not batch.is_empty:
             self._in_flight.append(batch)
 

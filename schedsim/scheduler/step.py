@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from schedsim.policies.base import Gate, PreemptMode, overrides
 from schedsim.request import Request, Status
-from schedsim.scheduler.batch import Batch, Chunk, Swap
+from schedsim.scheduler.batch import Batch, Chunk, Transfer, TransferKind
 from schedsim.scheduler.view import StepView
 
 if TYPE_CHECKING:
@@ -196,6 +196,7 @@ class Step(StepView):
                 scheduler.take_prefix(request, found)
             elif not kv_cache.reserve(request, max(tokens, reserve)):
                 return False
+            self._note_moves()
         scheduler.start(request, self.now)
         self._admitted.append(request)
         self._plan_chunk(request, tokens)
@@ -236,7 +237,7 @@ class Step(StepView):
         pairs = self._scheduler.kv_cache.swap_out(request) if mode is PreemptMode.SWAP else None
         self._scheduler.stop(request, self.now, swapped=pairs is not None)
         if pairs is not None:
-            self._swaps.append(Swap(request, False, pairs))
+            self._transfers.append(Transfer(request, TransferKind.SWAP_OUT, pairs))
         self.preempted.append(request)
         if self._scheduler.is_in_flight:
             self._barred.add(request.id)
@@ -279,9 +280,13 @@ class Step(StepView):
             admitted=self._admitted,
             preempted=self.preempted,
         )
-        if self._swaps:
-            batch.swaps = self._swaps
-            batch.swapped_blocks = sum(len(swap.pairs) for swap in self._swaps)
+        if self._transfers:
+            batch.transfers = self._transfers
+            for _, kind, pairs in self._transfers:
+                if kind is TransferKind.MOVE:
+                    batch.copied_blocks += len(pairs)
+                else:
+                    batch.swapped_blocks += len(pairs)
         if self._runs_decodes and members:
             batch.runs_decodes = True
             batch.decodes = members.copy()
@@ -321,10 +326,20 @@ class Step(StepView):
         pairs = self._scheduler.kv_cache.swap_in(request, tokens)
         if pairs is None:
             return False
-        self._swaps.append(Swap(request, True, pairs))
+        self._note_moves()
+        self._transfers.append(Transfer(request, TransferKind.SWAP_IN, pairs))
         request.is_swapped = False
         self._scheduler.stored_tokens += request._computed
         return True
+
+    def _note_moves(self) -> None:
+        """What the memory manager moved in the call before has its place among the transfers."""
+        kv_cache = self._scheduler.kv_cache
+        if kv_cache.moves_blocks:
+            self._transfers += [
+                Transfer(request, TransferKind.MOVE, pairs)
+                for request, pairs in kv_cache.take_moves()
+            ]
 
     def _require_planning(self) -> None:
         if not self._planning:
@@ -336,13 +351,16 @@ class Step(StepView):
         if scheduler.held or self._one_by_one:
             return False
         kv_cache = scheduler.kv_cache
-        needy = kv_cache.needy
-        if scheduler.policy.needs_free_block:
-            if len(needy) >= kv_cache.free_blocks and scheduler.decode_set.members:
-                return False
-        elif len(needy) > kv_cache.free_blocks:
+        if (
+            scheduler.needs_free_block
+            and len(kv_cache.needy) >= kv_cache.free_blocks
+            and scheduler.decode_set.members
+        ):
+            return False
+        if not kv_cache.can_grow_all():
             return False
         kv_cache.grow_all()
+        self._note_moves()
         return True
 
     def _walk(self, requests: list[Request], within_budget: bool) -> None:
@@ -377,10 +395,11 @@ class Step(StepView):
         if request._decode_set is None:
             scheduler.rejoin(request)
         kv_cache = scheduler.kv_cache
-        needs_free_block = scheduler.policy.needs_free_block
+        needs_free_block = scheduler.needs_free_block
         while (needs_free_block and not kv_cache.free_blocks) or not kv_cache.grow(request):
             if not self._make_room(request):
                 return False
+        self._note_moves()
         self._walked.add(request.id)
         self.tokens_left -= 1
         return True
@@ -402,6 +421,7 @@ class Step(StepView):
         while not kv_cache.reserve(request, request._computed + tokens):
             if not self._make_room(request):
                 return False
+        self._note_moves()
         self._plan_chunk(request, tokens)
         return True
 

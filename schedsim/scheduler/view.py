@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedsim.errors import PolicyError
 from schedsim.request import Request
-from schedsim.scheduler.batch import BatchShape, Chunk, Swap
+from schedsim.scheduler.batch import BatchShape, Chunk, Transfer
 
 if TYPE_CHECKING:
     from schedsim.scheduler.scheduler import Scheduler
@@ -23,7 +23,7 @@ class StepView:
         "_admitted",
         "_chunks",
         "_scheduler",
-        "_swaps",
+        "_transfers",
         "iteration",
         "now",
         "preempted",
@@ -43,7 +43,7 @@ class StepView:
         self.preempted: list[Request] = []
         self._admitted: list[Request] = []
         self._chunks: dict[int, Chunk] = {}
-        self._swaps: list[Swap] = []
+        self._transfers: list[Transfer] = []
 
     @property
     def running(self) -> list[Request]:

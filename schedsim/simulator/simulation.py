@@ -184,7 +184,7 @@ class _Timed(NamedTuple):
 
 def _parts(batch: Batch, cost: StepCost) -> tuple[float, float, float]:
     """Seconds before, of and after a batch."""
-    if batch.is_empty and not batch.swapped_blocks:
+    if batch.is_empty and not batch.transfers:
         return 0.0, 0.0, 0.0
     parts = cost.parts(batch) if isinstance(cost, PartedCost) else (0.0, cost.seconds(batch), 0.0)
     for part in parts:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from rich.console import Console
 
-from schedsim.memory import PagedKVCache
+from schedsim.memory import MemoryUse, PagedKVCache
 from schedsim.request import Request
 from schedsim.results import DecisionWriter, RunDirectory, StepLog, TimelineWriter, build_result
 from schedsim.results.columns import StepColumns
-from schedsim.results.step_log import DEVICE_COLUMNS, FLOAT_COLUMNS, INT_COLUMNS
+from schedsim.results.step_log import DEVICE_COLUMNS, FLOAT_COLUMNS, INT_COLUMNS, MEMORY_COLUMNS
 from schedsim.results.table import render_table
 from schedsim.results.tables import steps_table
 from schedsim.scheduler import Batch, Scheduler, Step
@@ -187,6 +187,7 @@ def test_the_step_log_keeps_what_is_appended() -> None:
         padding_context=8,
         sampled=9,
         swapped_blocks=10,
+        copied_blocks=11,
         decided_at=0.5,
         preempted=[request, request],
     )
@@ -212,6 +213,7 @@ def test_the_step_log_keeps_what_is_appended() -> None:
         "padding_context": 8,
         "sampled": 9,
         "swapped_blocks": 10,
+        "copied_blocks": 11,
         "running": 13,
         "waiting": 14,
         "free_blocks": 15,
@@ -221,6 +223,11 @@ def test_the_step_log_keeps_what_is_appended() -> None:
     table = steps_table(StepColumns.from_log(log), 0)
     assert table["idle_looks"].to_pylist() == [[0.25, 0.375], []]
     assert not set(DEVICE_COLUMNS) & set(table.column_names)
+    assert [table[name].to_pylist() for name in MEMORY_COLUMNS] == [[0, 0]] * 3
+    log.note_memory(MemoryUse(9, 8, 7, 6, 5))
+    log.note_memory(MemoryUse(1, 2, 3, 4, 7))
+    table = steps_table(StepColumns.from_log(log), 0)
+    assert [table[name].to_pylist() for name in MEMORY_COLUMNS] == [[8, 2], [6, 4], [5, 2]]
     log.note_device(0.1, 0.2, 0.3)
     log.note_device(0.4, 0.5, 0.6)
     table = steps_table(StepColumns.from_log(log), 0)
