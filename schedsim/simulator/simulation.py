@@ -7,7 +7,7 @@ from typing import NamedTuple
 import simpy
 
 from schedsim.backend import Backend
-from schedsim.costs.base import PartedCost, StepCost
+from schedsim.costs.base import PartedCost, StepCost, StepParts
 from schedsim.costs.recorded import RecordedTimes
 from schedsim.errors import ConfigError, SchedsimError
 from schedsim.load import Load
@@ -73,6 +73,7 @@ class Simulation(Backend):
         What a model says of the engine's own time passes before and after the batch.
         """
         loop = self._loop
+        parts_of = _parts_of(cost)
         now = 0.0
         while True:
             batch = loop.look(now)
@@ -84,7 +85,7 @@ class Simulation(Backend):
                 yield env.timeout(max(0.0, now - env.now))
                 continue
             loop.announce(batch)
-            host, duration, gap = _parts(batch, cost)
+            host, duration, gap = parts_of(batch)
             start = now + host
             end = start + duration
             yield env.timeout(end - now)
@@ -101,6 +102,7 @@ class Simulation(Backend):
         What a model says of the engine's own time before a batch passes beside the batch in flight.
         """
         loop = self._loop
+        parts_of = _parts_of(cost)
         now = 0.0
         batch = None
         while True:
@@ -114,7 +116,7 @@ class Simulation(Backend):
                     yield env.timeout(max(0.0, now - env.now))
                     continue
                 loop.announce(batch)
-                host, duration, gap = _parts(batch, cost)
+                host, duration, gap = parts_of(batch)
                 now += host
             start, end = now, now + duration
             yield env.timeout(max(0.0, start - env.now))
@@ -125,7 +127,7 @@ class Simulation(Backend):
             loop.finish(batch, start, end)
             now = end + gap
             if following is not None:
-                host, duration, gap = _parts(following, cost)
+                host, duration, gap = parts_of(following)
                 now = max(now, start + host)
             batch = following
 
@@ -182,15 +184,21 @@ class _Timed(NamedTuple):
     end: float
 
 
-def _parts(batch: Batch, cost: StepCost) -> tuple[float, float, float]:
-    """Seconds before, of and after a batch."""
-    if batch.is_empty and not batch.transfers:
-        return 0.0, 0.0, 0.0
-    parts = cost.parts(batch) if isinstance(cost, PartedCost) else (0.0, cost.seconds(batch), 0.0)
-    for part in parts:
-        if not 0.0 <= part < math.inf:
-            raise _bad_duration(part, batch, cost)
-    return parts
+def _parts_of(cost: StepCost) -> Callable[[Batch], StepParts]:
+    """Seconds before, of and after a batch, as a function of it."""
+    seconds = cost.seconds
+    parts = cost.parts if isinstance(cost, PartedCost) else None
+
+    def parts_of(batch: Batch) -> StepParts:
+        if batch.is_empty and not batch.transfers:
+            return StepParts(0.0, 0.0, 0.0)
+        told = StepParts(0.0, seconds(batch), 0.0) if parts is None else parts(batch)
+        for part in told:
+            if not 0.0 <= part < math.inf:
+                raise _bad_duration(part, batch, cost)
+        return told
+
+    return parts_of
 
 
 def _bad_duration(duration: float, batch: Batch, cost: StepCost) -> ConfigError:

@@ -143,7 +143,7 @@ def test_a_policy_file_that_does_not_load_is_one_message(
         (f"{POLICIES}:WithParameters,alhpa=1", "Did you mean 'alpha'?"),
         ("vllm,watermark=2", "watermark=2.0 is not in [0, 1)"),
         ("vllm,watermark=nan", "watermark=nan is not in [0, 1)"),
-        ("vllm,watermrk=0.1", "Did you mean 'watermark'? Its parameters: policy, whole_sequence, water"),
+        ("vllm,watermrk=0.1", "Did you mean 'watermark'? Its parameters: policy, whole_sequence"),
         ("vllm,watermark=0,watermark=0", "'watermark' stands twice"),
         ("sarathi,chunk_size=0", "chunk_size=0"),
         ("static,batch_size=-1", "batch_size=-1 is below 1"),
