@@ -100,7 +100,7 @@ class ModelRunner:
         """
         segments: dict[int, Segment] = {}
         sampling = []
-        emitting = {request.id for request in batch.decodes + batch.first_tokens}
+        emitting = {request.id for request in [*batch.decodes, *batch.first_tokens]}
         for request, tokens, _, context in batch.expand():
             end = context + tokens
             samples = request.id in emitting

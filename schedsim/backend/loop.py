@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from schedsim.errors import PolicyError
 from schedsim.load import Load
@@ -37,15 +37,6 @@ class Observer(Protocol):
         self, scheduler: Scheduler, completion: Completion, start: float, end: float
     ) -> None:
         """The batch ran from `start` to `end`."""
-
-
-class _Decided(NamedTuple):
-    """A batch that has not ended, and what the step log says of the moment of its decision."""
-
-    batch: Batch
-    last_arrival: int
-    running: int
-    waiting: int
 
 
 class EngineLoop:
@@ -90,7 +81,8 @@ class EngineLoop:
         self._progress_every = progress_every
         self._arrived: list[Request] = []
         self._last_arrival = -1
-        self._decided: deque[_Decided] = deque()
+        # (batch, last arrival, running, waiting) at the decision of each that has not ended.
+        self._decided: deque[tuple[Batch, int, int, int]] = deque()
         self._num_decided = 0
         self._futile_preemptions = 0
         self._idle_wakes = 0
@@ -115,7 +107,7 @@ class EngineLoop:
             if not batch.is_empty or batch.preempted:
                 self._num_decided += 1
                 self._decided.append(
-                    _Decided(batch, self._last_arrival, scheduler.num_running, len(scheduler.queue))
+                    (batch, self._last_arrival, scheduler.num_running, len(scheduler.queue))
                 )
                 return batch
         self._steps.note_idle_look(now, self._num_decided)
@@ -135,11 +127,11 @@ class EngineLoop:
             PolicyError: a hook of the policy raised, or it preempts for ever and emits nothing.
         """
         scheduler = self._scheduler
-        decided = self._decided.popleft()
+        _, last_arrival, running, waiting = self._decided.popleft()
         # What is held while the iteration runs, before its finished requests give theirs back.
         stored = scheduler.stored_tokens
-        for later in self._decided:
-            stored -= later.batch.prefill_tokens + later.batch.decode_requests
+        for later, *_ in self._decided:
+            stored -= later.prefill_tokens + later.decode_requests
         free_blocks = scheduler.kv_cache.free_blocks
         use = scheduler.kv_cache.use(stored) if scheduler.kv_cache.reserves_growth else None
         completion = scheduler.complete(batch, end)
@@ -148,9 +140,9 @@ class EngineLoop:
             batch,
             start,
             end,
-            decided.last_arrival,
-            decided.running,
-            decided.waiting,
+            last_arrival,
+            running,
+            waiting,
             free_blocks,
             stored,
         )

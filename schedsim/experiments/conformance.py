@@ -5,7 +5,7 @@ The inputs come from the recording's `meta`, and nothing else: its records are o
 
 import inspect
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -231,7 +231,7 @@ class Replay:
     def _name(self, request: Request) -> str:
         return self.recording.requests[request.id].id
 
-    def _names(self, requests: list[Request]) -> list[str]:
+    def _names(self, requests: Sequence[Request]) -> list[str]:
         return [self._name(request) for request in requests]
 
     def _lag_argument(self) -> dict[str, Any]:

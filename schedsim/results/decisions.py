@@ -2,6 +2,7 @@
 
 import json
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from schedsim.request import Request
@@ -88,5 +89,5 @@ def _name(request: Request) -> str:
     return f"r{request.id}"
 
 
-def _names(requests: list[Request]) -> list[str]:
+def _names(requests: Sequence[Request]) -> list[str]:
     return [_name(request) for request in requests]

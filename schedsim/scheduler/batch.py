@@ -1,6 +1,7 @@
 """`Batch`: the decision for one iteration, and `BatchShape`, what a step-time model sees of it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
@@ -91,13 +92,13 @@ class Batch(BatchShape):
     iteration: int = 0
     decided_at: float = 0.0
     runs_decodes: bool = False
-    decodes: list[Request] = field(default_factory=list)
-    prefills: list[Chunk] = field(default_factory=list)
-    first_tokens: list[Request] = field(default_factory=list)
-    admitted: list[Request] = field(default_factory=list)
-    preempted: list[Request] = field(default_factory=list)
-    transfers: list[Transfer] = field(default_factory=list)
-    discarded: list[Request] = field(default_factory=list)
+    decodes: Sequence[Request] = ()
+    prefills: Sequence[Chunk] = ()
+    first_tokens: Sequence[Request] = ()
+    admitted: Sequence[Request] = ()
+    preempted: Sequence[Request] = ()
+    transfers: Sequence[Transfer] = ()
+    discarded: Sequence[Request] = ()
 
     def expand(self) -> list[ScheduledTokens]:
         """Every request of the batch with its tokens, in running order; until the next decision."""
@@ -127,7 +128,7 @@ class Completion:
     def sampled(self) -> list[Request]:
         """Who got a token, in running order; until the next decision. O(n)."""
         batch = self.batch
-        sampled = batch.decodes + batch.first_tokens
+        sampled = [*batch.decodes, *batch.first_tokens]
         if batch.discarded:
             discarded = {request.id for request in batch.discarded}
             sampled = [request for request in sampled if request.id not in discarded]

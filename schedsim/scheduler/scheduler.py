@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import merge
 from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn
@@ -219,7 +219,7 @@ class Scheduler:
                 for request in due:
                     self._leave_at_the_end(request)
             if self._owed:
-                outside = self._owed + outside
+                outside = [*self._owed, *outside]
                 self._owed.clear()
         for request in outside:
             if self._emit(request, end):
@@ -471,7 +471,8 @@ class Scheduler:
         """Take a finished request out of the decode set; what it has in flight is thrown away."""
         self.kv_cache.leave(request)
         if self._leave_decode_set(request, finishes=True):
-            self._in_flight[0].discarded.append(request)
+            following = self._in_flight[0]
+            following.discarded = [*following.discarded, request]
 
     def _last_iteration(self, request: Request) -> int | None:
         """The iteration of the decode set that brings the last token of a member.
@@ -520,7 +521,7 @@ class Scheduler:
             self._owed.append(request)
         return is_in_flight
 
-    def _close(self, completion: Completion, outside: list[Request], end: float) -> None:
+    def _close(self, completion: Completion, outside: Sequence[Request], end: float) -> None:
         """Tell the policy about tokens, then release what finished.
 
         Those `outside` the decode set got a token; who of them waits may have another key now.

@@ -304,6 +304,7 @@ class Step(StepView):
     # ---- inside
 
     def _seal_chunks(self, batch: Batch) -> None:
+        first_tokens: list[Request] = []
         batch.prefills = list(self._chunks.values())
         for request, tokens, context in batch.prefills:
             batch.prefill_requests += 1
@@ -311,8 +312,9 @@ class Step(StepView):
             batch.prefill_context += context
             batch.prefill_attention += tokens * (context + tokens / 2)
             if context + tokens == request.prompt_tokens + request._generated:
-                batch.first_tokens.append(request)
-        batch.sampled += len(batch.first_tokens)
+                first_tokens.append(request)
+        batch.first_tokens = first_tokens
+        batch.sampled += len(first_tokens)
 
     def _mode_of(self, request: Request) -> PreemptMode:
         if not self._scheduler.has_mode:

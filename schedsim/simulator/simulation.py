@@ -74,6 +74,7 @@ class Simulation(Backend):
         """
         loop = self._loop
         parts_of = _parts_of(cost)
+        seconds = None if isinstance(cost, PartedCost) else cost.seconds
         now = 0.0
         while True:
             batch = loop.look(now)
@@ -85,7 +86,11 @@ class Simulation(Backend):
                 yield env.timeout(max(0.0, now - env.now))
                 continue
             loop.announce(batch)
-            host, duration, gap = parts_of(batch)
+            host = gap = 0.0
+            # Called once an iteration: what needs no parts makes none.
+            duration = 0.0 if seconds is None or batch.is_empty else seconds(batch)
+            if not 0.0 < duration < math.inf:
+                host, duration, gap = parts_of(batch)
             start = now + host
             end = start + duration
             yield env.timeout(end - now)
