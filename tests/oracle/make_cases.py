@@ -4,13 +4,13 @@ To be run where vLLM 0.33.0 is installed (`../shared/policies.md`, section 5.5, 
 with the path of the recorder and a directory for the recordings:
 
     V/bin/python tests/oracle/make_cases.py ../shared/oracles/vllm_scheduler/vllm_oracle.py OUT \\
-        --sync 2200 --async 600 --extended 300
+        --sync 2300 --async 700 --extended 400 --both 200
     schedsim conform OUT
 
 A case is a function of its kind and number alone, so that a recording can be made again. The kinds:
 `s` synchronous, `a` asynchronous, `e` synchronous with the adaptive threshold and the prefill
-interval, which the recorder does not know: they are given to a copy of it. Run by an older vLLM, a
-case is without what that does not have. Imports no schedsim.
+interval, which the recorder does not know: they are given to a copy of it; `b` both. Run by an
+older vLLM, a case is without what that does not have. Imports no schedsim.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 BEFORE = {"watermark": 0.0, "scheduler_reserve_full_isl": False}
 """Settings that older versions lack, and what they do without."""
 
-KINDS = {"s": "sync", "a": "async", "e": "extended"}
+KINDS = {"s": "sync", "a": "async", "e": "extended", "b": "both"}
 
 Case = dict[str, Any]
 
@@ -34,7 +34,7 @@ Case = dict[str, Any]
 def make_case(kind: str, number: int) -> Case:
     """The case of a kind and a number; no request is longer than the context or the pool."""
     rng = random.Random(f"{kind}{number}")
-    is_async = kind == "a"
+    is_async = kind in "ab"
     block_size = rng.choice([1, 2, 3, 4, 4, 8, 16])
     longest = rng.choice([40, 60, 100, 160])
     case: Case = {
@@ -57,7 +57,7 @@ def make_case(kind: str, number: int) -> Case:
     case["num_blocks"] = int(largest * rng.choice([1.0, 1.2, 1.5, 2.0, 3.0, 8.0])) + 1
     if is_async:
         case["async_scheduling"] = True
-    if kind == "e":
+    if kind in "eb":
         case["long_prefill_token_threshold"] = rng.choice([0, rng.randrange(1, longest // 2)])
         case["long_prefill_token_threshold_adaptive"] = rng.random() < 0.6
         case["prefill_schedule_interval"] = rng.choice([1, 2, 3, 5, 9])
@@ -114,7 +114,7 @@ def without_later_settings(case: Case) -> Case:
 
 
 def load_recorder(path: Path, *, extended: bool) -> Any:
-    """The recorder as a module of its own, if asked with what `e` cases need."""
+    """The recorder as a module of its own, if asked with what `e` and `b` cases need."""
     spec = importlib.util.spec_from_file_location(f"recorder_{extended}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -160,7 +160,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for kind, name in KINDS.items():
         count = getattr(options, name)
-        recorder = load_recorder(options.recorder, extended=kind == "e") if count else None
+        recorder = load_recorder(options.recorder, extended=kind in "eb") if count else None
         for number in range(options.first, options.first + count):
             case = without_later_settings(make_case(kind, number))
             path = options.out / f"{case['name']}.jsonl.gz"
