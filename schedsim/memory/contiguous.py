@@ -33,9 +33,9 @@ class ContiguousKVCache(ReservedKVCache):
         place = 1
         for request_id, held in sorted(self._held.items(), key=lambda item: item[1].start):
             if held.start != place:
-                moved = Range(place, held.count)
+                moved = Range(place, held.size)
                 self._note_move(self._holders[request_id], held, moved)
                 self._held[request_id] = moved
-            place += held.count
+            place += held.size
         self._holes.gather()
         return True

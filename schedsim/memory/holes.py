@@ -9,15 +9,15 @@ from typing import NamedTuple, Protocol
 
 
 class Range(NamedTuple):
-    """The blocks [start, start + count)."""
+    """The blocks [start, start + size)."""
 
     start: int
-    count: int
+    size: int
 
     @property
     def stop(self) -> int:
         """The first block after it."""
-        return self.start + self.count
+        return self.start + self.size
 
 
 class Space(Protocol):
@@ -80,7 +80,7 @@ class Holes:
         return None
 
     def extend(self, held: Range, count: int) -> Range | None:
-        more = count - held.count
+        more = count - held.size
         place = bisect_left(self._starts, held.stop)
         if place == len(self._starts) or self._starts[place] != held.stop:
             return None
@@ -90,22 +90,22 @@ class Holes:
         return Range(held.start, count)
 
     def give_back(self, held: Range) -> None:
-        self.free += held.count
+        self.free += held.size
         starts, counts = self._starts, self._counts
         place = bisect_left(starts, held.start)
         joins_next = place < len(starts) and starts[place] == held.stop
         joins_last = place > 0 and starts[place - 1] + counts[place - 1] == held.start
         if joins_last:
-            counts[place - 1] += held.count
+            counts[place - 1] += held.size
             if joins_next:
                 counts[place - 1] += counts[place]
                 del starts[place], counts[place]
         elif joins_next:
             starts[place] = held.start
-            counts[place] += held.count
+            counts[place] += held.size
         else:
             starts.insert(place, held.start)
-            counts.insert(place, held.count)
+            counts.insert(place, held.size)
 
     def gather(self) -> None:
         """All that is held was slid down: one hole is left, at the end."""
@@ -113,8 +113,8 @@ class Holes:
 
     def check(self, held: list[Range]) -> None:
         holes = [Range(*hole) for hole in zip(self._starts, self._counts, strict=True)]
-        assert all(hole.count > 0 for hole in holes), "an empty hole is kept"
-        assert self.free == sum(hole.count for hole in holes), "free blocks are miscounted"
+        assert all(hole.size > 0 for hole in holes), "an empty hole is kept"
+        assert self.free == sum(hole.size for hole in holes), "free blocks are miscounted"
         for hole, following in pairwise(holes):
             assert hole.stop < following.start, "holes touch, overlap or are out of order"
         _check_cover(holes + held, self.total)
@@ -169,17 +169,17 @@ class BuddyChunks:
 
     def extend(self, held: Range, count: int) -> Range | None:
         place, target = held.start - 1, self.rounded(count)
-        needed = range(held.count.bit_length() - 1, target.bit_length() - 1)
+        needed = range(held.size.bit_length() - 1, target.bit_length() - 1)
         if place % target or not all(self._find(k, place + (1 << k)) is not None for k in needed):
             return None
         for k in needed:
             self._chunks[k].remove(place + (1 << k))
-        self.free -= target - held.count
+        self.free -= target - held.size
         return Range(held.start, target)
 
     def give_back(self, held: Range) -> None:
-        self.free += held.count
-        place, order = held.start - 1, held.count.bit_length() - 1
+        self.free += held.size
+        place, order = held.start - 1, held.size.bit_length() - 1
         while (found := self._find(order, place ^ (1 << order))) is not None:
             del self._chunks[order][found]
             place &= ~(1 << order)
@@ -194,10 +194,10 @@ class BuddyChunks:
                 assert place % (1 << order) == 0, "a chunk does not lie on a multiple of its size"
                 assert self._find(order, place ^ (1 << order)) is None, "buddies are not joined"
                 free.append(Range(place + 1, 1 << order))
-        assert self.free == sum(chunk.count for chunk in free), "free blocks are miscounted"
-        for start, count in held:
-            assert count & (count - 1) == 0, "a held range is no chunk"
-            assert (start - 1) % count == 0, "a held chunk does not lie on a multiple of its size"
+        assert self.free == sum(chunk.size for chunk in free), "free blocks are miscounted"
+        for start, size in held:
+            assert size & (size - 1) == 0, "a held range is no chunk"
+            assert (start - 1) % size == 0, "a held chunk does not lie on a multiple of its size"
         _check_cover(free + held, self.total)
 
     def _find(self, order: int, place: int) -> int | None:

@@ -111,7 +111,7 @@ class ReservedKVCache(DecodeCalendar):
     def reserve(self, request: Request, tokens: int) -> bool:
         held = self._held.get(request.id)
         if held is not None:
-            return tokens <= held.count * self.block_size or self._enlarge(request, tokens)
+            return tokens <= held.size * self.block_size or self._enlarge(request, tokens)
         count = self._count_for(request, tokens, request.num_generated_tokens)
         found = self._find(count)
         if found is None:
@@ -168,7 +168,7 @@ class ReservedKVCache(DecodeCalendar):
     # ---- inside
 
     def _room(self, request: Request) -> int:
-        return self._held[request.id].count * self.block_size
+        return self._held[request.id].size * self.block_size
 
     def _count_for(self, request: Request, tokens: int, generated: int) -> int:
         """Blocks that a request which asks for room for `tokens` tokens gets."""
@@ -181,7 +181,7 @@ class ReservedKVCache(DecodeCalendar):
         for count in counts:
             found = self._space.take(count)
             if found is not None:
-                if found.count >= self._refused:
+                if found.size >= self._refused:
                     self._refused = 0
                 return found
         least = self._space.rounded(counts[-1])
@@ -210,7 +210,7 @@ class ReservedKVCache(DecodeCalendar):
                 self._settle(request, extended, tokens)
                 return True
         if self._overrun == "preempt":
-            if self._space.rounded(least) - held.count <= self._space.free:
+            if self._space.rounded(least) - held.size <= self._space.free:
                 self._failed += 1
             return False
         found = self._find(wished, least)
@@ -225,7 +225,7 @@ class ReservedKVCache(DecodeCalendar):
     def _settle(self, request: Request, held: Range, tokens: int) -> None:
         """`request` holds this range now."""
         expected = self._foresight.expected_tokens(request, request.num_generated_tokens)
-        expected = min(max(expected, tokens), held.count * self.block_size)
+        expected = min(max(expected, tokens), held.size * self.block_size)
         self._expected_slots += expected - self._expected.get(request.id, 0)
         self._expected[request.id] = expected
         self._held[request.id] = held

@@ -38,7 +38,7 @@ class SpaceMachine(RuleBasedStateMachine):
         found = self.space.take(count)
         assert (found is None) == (not places)
         if found is not None:
-            assert found.count == count_taken
+            assert found.size == count_taken
             assert self.expected_place(places, count_taken) == found.start - 1
             self.fill(found, True)
             self.held.append(found)
@@ -50,14 +50,14 @@ class SpaceMachine(RuleBasedStateMachine):
     @rule(data=st.data(), more=st.integers(1, 20))
     def extend(self, data: st.DataObject, more: int) -> None:
         held = data.draw(st.sampled_from(self.held))
-        count = held.count + more
+        count = held.size + more
         taken = self.space.rounded(count)
         found = self.space.extend(held, count)
-        can = self.fits(held.stop - 1, taken - held.count) and self.may_extend(held, taken)
+        can = self.fits(held.stop - 1, taken - held.size) and self.may_extend(held, taken)
         assert (found is not None) == can
         if found is not None:
             assert found == Range(held.start, taken)
-            self.fill(Range(held.stop, taken - held.count), True)
+            self.fill(Range(held.stop, taken - held.size), True)
             self.held[self.held.index(held)] = found
 
     def may_extend(self, held: Range, count: int) -> bool:
