@@ -119,8 +119,9 @@ class EngineLoop:
         scheduler = self._scheduler
         # What is held while the iteration runs, before its finished requests give theirs back.
         stored = scheduler.stored_tokens + batch.prefill_tokens + batch.decode_requests
-        free_blocks = scheduler.kv_cache.free_blocks
-        use = scheduler.kv_cache.use(stored) if scheduler.kv_cache.reserves_growth else None
+        kv_cache = scheduler.kv_cache
+        free_blocks = kv_cache.free_blocks
+        use = kv_cache.use(stored) if kv_cache.reserves_growth else None
         completion = scheduler.complete(batch, end)
         self.now = end
         self._steps.append(
