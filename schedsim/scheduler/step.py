@@ -338,13 +338,10 @@ class Step(StepView):
         if scheduler.held or self._one_by_one:
             return False
         kv_cache = scheduler.kv_cache
-        if (
-            scheduler.needs_free_block
-            and len(kv_cache.needy) >= kv_cache.free_blocks
-            and scheduler.decode_set.members
-        ):
-            return False
-        if not kv_cache.can_grow_all():
+        if scheduler.needs_free_block:
+            if len(kv_cache.needy) >= kv_cache.free_blocks and scheduler.decode_set.members:
+                return False
+        elif not kv_cache.can_grow_all():
             return False
         kv_cache.grow_all()
         if scheduler.moves_blocks:
