@@ -1,15 +1,12 @@
 """`vllm` against vLLM's own schedulers, iteration by iteration, block ids included."""
 
-import inspect
 from pathlib import Path
 
 import pytest
 
 from schedsim.experiments.conformance import conform
 from schedsim.experiments.recording import open_recording
-from schedsim.memory import MANAGERS
 from schedsim.results.difference import Comparison
-from schedsim.scheduler import Scheduler
 
 SYNCHRONOUS = (
     "c1_chunked_mix",
@@ -44,10 +41,6 @@ def test_every_iteration_equals_vllms(case: str, shared_oracles: Path) -> None:
     assert_same(shared_oracles / "vllm_scheduler" / "cases" / f"{case}.jsonl", "vllm")
 
 
-@pytest.mark.skipif(
-    "decision_lag" not in inspect.signature(Scheduler).parameters,
-    reason="the scheduler does not overlap decisions yet",
-)
 @pytest.mark.parametrize("case", ASYNCHRONOUS)
 def test_every_overlapping_iteration_equals_vllms(case: str, shared_oracles: Path) -> None:
     assert_same(shared_oracles / "vllm_scheduler" / "cases" / f"{case}.jsonl", "vllm")
@@ -89,10 +82,6 @@ def test_settings_that_the_bundled_cases_lack(case: str, wrong: str) -> None:
     assert not conform(open_recording(path), wrong).same
 
 
-@pytest.mark.skipif(
-    "free_order" not in inspect.signature(MANAGERS["paged"]).parameters,
-    reason="freed blocks cannot go to the back of the line yet",
-)
 @pytest.mark.parametrize(
     ("case", "policy", "wrong"),
     [

@@ -132,8 +132,9 @@ class EngineLoop:
         stored = scheduler.stored_tokens
         for later, *_ in self._decided:
             stored -= later.prefill_tokens + later.decode_requests
-        free_blocks = scheduler.kv_cache.free_blocks
-        use = scheduler.kv_cache.use(stored) if scheduler.kv_cache.reserves_growth else None
+        kv_cache = scheduler.kv_cache
+        free_blocks = kv_cache.free_blocks
+        use = kv_cache.use(stored) if kv_cache.reserves_growth else None
         completion = scheduler.complete(batch, end)
         self.now = end
         self._steps.append(

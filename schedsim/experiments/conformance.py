@@ -121,7 +121,7 @@ class Replay:
             max_seqs=settings.max_num_seqs,
             token_budget=settings.max_num_batched_tokens,
             max_model_len=settings.max_model_len,
-            **self._lag_argument(),
+            decision_lag=self.lag,
         )
         self._arrived = 0
         self._ended = 0
@@ -233,13 +233,3 @@ class Replay:
 
     def _names(self, requests: Sequence[Request]) -> list[str]:
         return [self._name(request) for request in requests]
-
-    def _lag_argument(self) -> dict[str, Any]:
-        if not self.lag:
-            return {}
-        if "decision_lag" not in inspect.signature(Scheduler).parameters:
-            raise ResultError(
-                f"{self.recording.file.path}, line 1: meta.async_scheduling: asynchronous "
-                "scheduling is not supported yet"
-            )
-        return {"decision_lag": self.lag}

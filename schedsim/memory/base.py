@@ -78,7 +78,10 @@ class KVCache(ABC):
     """Whether `take_moves` may return something; it is not called otherwise."""
 
     reserves_growth: ClassVar[bool] = False
-    """Whether admission takes room for tokens to come, so that decodes need no free blocks."""
+    """Whether admission takes room for tokens to come, so that decodes need no free blocks.
+
+    With others a decode takes a free block, any of them: `can_grow_all` compares their numbers.
+    """
 
     host_blocks: int = 0
     """Blocks of the host tier, numbered from 1; 0: nothing can be swapped out."""

@@ -57,6 +57,10 @@ class DecodeCalendar(KVCache):
     def needy(self) -> Sequence[Request]:
         return self._due.get(self._iteration, ())
 
+    def can_grow_all(self) -> bool:
+        due = self._due.get(self._iteration)
+        return due is None or len(due) <= self.free_blocks
+
     def advance(self) -> None:
         self._iteration += 1
 

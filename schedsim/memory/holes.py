@@ -195,9 +195,9 @@ class BuddyChunks:
                 assert self._find(order, place ^ (1 << order)) is None, "buddies are not joined"
                 free.append(Range(place + 1, 1 << order))
         assert self.free == sum(chunk.size for chunk in free), "free blocks are miscounted"
-        for start, count in held:
-            assert count & (count - 1) == 0, "a held range is no chunk"
-            assert (start - 1) % count == 0, "a held chunk does not lie on a multiple of its size"
+        for start, size in held:
+            assert size & (size - 1) == 0, "a held range is no chunk"
+            assert (start - 1) % size == 0, "a held chunk does not lie on a multiple of its size"
         _check_cover(free + held, self.total)
 
     def _find(self, order: int, place: int) -> int | None:

@@ -81,6 +81,7 @@ class Scheduler:
         )
         self.stored_tokens = 0
         self.has_prefix_cache = kv_cache.has_prefix_cache
+        self.moves_blocks = kv_cache.moves_blocks
         self.needs_free_block = policy.needs_free_block and not kv_cache.reserves_growth
         self.has_chunk = overrides(policy, "chunk")
         self.has_gate = overrides(policy, "gate")

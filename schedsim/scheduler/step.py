@@ -196,7 +196,8 @@ class Step(StepView):
                 scheduler.take_prefix(request, found)
             elif not kv_cache.reserve(request, max(tokens, reserve)):
                 return False
-            self._note_moves()
+            if scheduler.moves_blocks:
+                self._note_moves()
         scheduler.start(request, self.now)
         self._admitted.append(request)
         self._plan_chunk(request, tokens)
@@ -328,7 +329,8 @@ class Step(StepView):
         pairs = self._scheduler.kv_cache.swap_in(request, tokens)
         if pairs is None:
             return False
-        self._note_moves()
+        if self._scheduler.moves_blocks:
+            self._note_moves()
         self._transfers.append(Transfer(request, TransferKind.SWAP_IN, pairs))
         request.is_swapped = False
         self._scheduler.stored_tokens += request._computed
@@ -336,12 +338,10 @@ class Step(StepView):
 
     def _note_moves(self) -> None:
         """What the memory manager moved in the call before has its place among the transfers."""
-        kv_cache = self._scheduler.kv_cache
-        if kv_cache.moves_blocks:
-            self._transfers += [
-                Transfer(request, TransferKind.MOVE, pairs)
-                for request, pairs in kv_cache.take_moves()
-            ]
+        self._transfers += [
+            Transfer(request, TransferKind.MOVE, pairs)
+            for request, pairs in self._scheduler.kv_cache.take_moves()
+        ]
 
     def _require_planning(self) -> None:
         if not self._planning:
@@ -353,16 +353,14 @@ class Step(StepView):
         if scheduler.held or self._one_by_one:
             return False
         kv_cache = scheduler.kv_cache
-        if (
-            scheduler.needs_free_block
-            and len(kv_cache.needy) >= kv_cache.free_blocks
-            and scheduler.decode_set.members
-        ):
-            return False
-        if not kv_cache.can_grow_all():
+        if scheduler.needs_free_block:
+            if len(kv_cache.needy) >= kv_cache.free_blocks and scheduler.decode_set.members:
+                return False
+        elif not kv_cache.can_grow_all():
             return False
         kv_cache.grow_all()
-        self._note_moves()
+        if scheduler.moves_blocks:
+            self._note_moves()
         return True
 
     def _walk(self, requests: list[Request], within_budget: bool) -> None:
@@ -401,7 +399,8 @@ class Step(StepView):
         while (needs_free_block and not kv_cache.free_blocks) or not kv_cache.grow(request):
             if not self._make_room(request):
                 return False
-        self._note_moves()
+        if scheduler.moves_blocks:
+            self._note_moves()
         self._walked.add(request.id)
         self.tokens_left -= 1
         return True
@@ -423,7 +422,8 @@ class Step(StepView):
         while not kv_cache.reserve(request, request._computed + tokens):
             if not self._make_room(request):
                 return False
-        self._note_moves()
+        if self._scheduler.moves_blocks:
+            self._note_moves()
         self._plan_chunk(request, tokens)
         return True
 

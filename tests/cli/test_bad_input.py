@@ -114,6 +114,13 @@ def test_a_run_in_which_all_are_rejected_still_reports(tmp_path: Path, policy: s
         ("--gpu", "h10", "Did you mean 'h100'? Known: a100-40gb"),
         ("--memory", "pagd", "Did you mean 'paged'? Known: "),
         ("--memory", "paged,size=1", "has no parameter 'size'"),
+        ("--memory", "contiguous,reserve=some", "must be one of limit, max, predicted"),
+        ("--memory", "contiguous,margin=0.5", "margin=0.5 is for reserve=predicted"),
+        ("--memory", "contiguous,reserve=predicted,margin=nan", "margin=nan is negative or not"),
+        ("--memory", "buddy,host_blocks=-1", "host_blocks=-1 is not from 0 to"),
+        ("--memory", "radix,page_size=0", "page_size=0 is not from 1 to 65536"),
+        ("--memory", "vattention,page_kib=0", "page_kib=0 is below 1"),
+        ("--memory", "vattention,page_kib=1", "a page of 1 KiB does not hold the keys of a token"),
         ("--predictor", "orcle", "Did you mean 'oracle'? Known: lognormal, none, oracle."),
         ("--predictor", "lognormal,sigma=nan", "sigma=nan is not in [0, 10)"),
         ("--predictor", "lognormal,sigma=wide", "sigma='wide': must be a number"),
@@ -286,3 +293,12 @@ def test_the_message_about_rejections_names_the_policy_where_they_differ(tmp_pat
     ended = schedsim("run", file, *small, "--policy", "vllm", "--policy", "static")
     assert ended.exit_code == 0
     assert [n for n in ended.notes if n.startswith("note: static: ") and "rejected" in n]
+
+
+@pytest.mark.parametrize("memory", ["contiguous,reserve=max", "buddy,reserve=max"])
+def test_a_cache_without_room_for_one_maximum_is_an_error_at_the_start(memory: str) -> None:
+    sizes = ("--blocks", 100, "--block-size", 16, "--max-model-len", 2000)
+    ended = schedsim("run", "--memory", memory, *sizes)
+    assert ended.exit_code == 2
+    assert "reserve=max takes 12" in ended.stderr
+    assert "lower --max-model-len, or raise --blocks" in ended.stderr

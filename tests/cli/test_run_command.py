@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from schedsim.memory import MANAGERS
 from schedsim.policies import POLICIES
 from tests.cli.commands import RESULTS, Ended, manifest, names, process, schedsim, summary
 
@@ -167,6 +168,7 @@ def test_a_note_says_how_many_outputs_a_limit_cuts(lengths: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
+        ("memories", [*MANAGERS, "reserve=limit", "--memory name"]),
         ("policies", [*POLICIES, "watermark", "file.py:Class"]),
         ("models", ["opt-13b", "llama-2-7b", "llama-3-8b", "llama-3.2-1b", "qwen3-32b"]),
         ("gpus", ["h100", "h200", "a100-40gb", "a100-80gb", "l40s", "rtx4090"]),

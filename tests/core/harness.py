@@ -73,6 +73,31 @@ def prompt_blocks(chains: Sequence[Sequence[int]], block_size: int) -> PromptBlo
     return PromptBlocks(block_size, offsets, np.array(ids, dtype=np.int64))
 
 
+class Guess:
+    """A predictor that is too short, right or too long, by the request's id."""
+
+    def predict(self, request: Request, output_tokens: int) -> float:
+        return max(1.0, output_tokens * (0.3, 1.0, 0.5, 1.7)[request.id % 4])
+
+
+ALL_MEMORIES = (
+    "paged",
+    "paged,free_order=back",
+    "paged,prefix_caching=true",
+    "paged,prefix_caching=true,free_order=back",
+    "contiguous",
+    "contiguous,reserve=predicted",
+    "contiguous,reserve=predicted,compaction=true",
+    "contiguous,reserve=predicted,margin=0.2,overrun=preempt",
+    "buddy",
+    "buddy,reserve=exact",
+    "buddy,reserve=exact,overrun=preempt",
+    "radix",
+    "vattention",
+)
+"""A memory manager of every kind; `reserve=max` needs a cache for the longest context."""
+
+
 @dataclass
 class Iteration:
     """What one iteration was, by request ids; `scheduled` are (request, tokens, kind)."""
@@ -177,7 +202,7 @@ def simulate(
     content = Content.of(trace, jobs.split())
     scheduler = Scheduler(
         policy,
-        make_kv_cache(memory, blocks, block_size, content),
+        make_kv_cache(memory, blocks, block_size, content, max_model_len),
         max_seqs=seats,
         token_budget=budget,
         max_model_len=max_model_len,

@@ -27,7 +27,7 @@ from schedsim.results import Result, build_result
 from schedsim.scheduler import Batch, Completion, Scheduler
 from schedsim.simulator import Simulation
 from schedsim.traces.trace import Trace, TraceSource
-from tests.core.harness import prompt_blocks
+from tests.core.harness import ALL_MEMORIES, Guess, prompt_blocks
 from tests.core.paper_device import PaperDevice
 
 COST = LinearCost(5.0, 0.05, 0.03, 3.5e-6, 4e-5)
@@ -97,7 +97,7 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.integers(1, 64)),
         draw(st.none() | st.integers(1, 4)),
         draw(st.none() | st.tuples(*[CHAIN] * count)),
-        draw(st.sampled_from(["paged", "paged,prefix_caching=true"])),
+        draw(st.sampled_from(ALL_MEMORIES)),
         draw(st.integers(0, 1)),
         draw(st.sampled_from([0, 0, 5])),
         draw(st.none() | st.tuples(*[st.integers(0, 2)] * count)),
@@ -175,11 +175,12 @@ def simulate(case: Case, policy: Policy) -> tuple[Result, list[Request], Watch]:
     content = Content.of(trace, outputs)
     scheduler = Scheduler(
         policy,
-        make_kv_cache(case.memory, case.blocks, case.block_size, content),
+        make_kv_cache(case.memory, case.blocks, case.block_size, content, 200),
         max_seqs=case.seats,
         token_budget=case.budget,
         max_model_len=200,
         decision_lag=case.decision_lag,
+        predictor=Guess(),
     )
     watch = Watch(case, policy)
     load = Load(trace, outputs, concurrency=case.concurrency)
@@ -205,6 +206,9 @@ TWINS = replace(PRESSURE, chains=((1, 2, 3, 4),) * 8, memory="paged,prefix_cachi
 @example(case=TWINS, data=None, name="vllm-v0")
 @example(case=TWINS, data=None, name="sarathi")
 @example(case=TWINS, data=None, name="static")
+@example(case=replace(PRESSURE, memory="contiguous,reserve=predicted"), data=None, name="vllm")
+@example(case=replace(PRESSURE, memory="buddy,reserve=exact"), data=None, name="sarathi")
+@example(case=replace(TWINS, memory="radix"), data=None, name="vllm")
 def test_tokens_blocks_and_requests_are_conserved(
     case: Case, data: st.DataObject | None, name: str
 ) -> None:
@@ -224,7 +228,7 @@ def test_tokens_blocks_and_requests_are_conserved(
     assert watch.computed == ideal + recomputed - cached + watch.in_vain
     assert not watch.in_vain or (case.decision_lag and case.slack)
     assert min(r.recomputed_tokens for r in done or requests) >= 0
-    assert case.memory != "paged" or not cached
+    assert "prefix" in case.memory or case.memory == "radix" or not cached
     assert not any(r.recomputed_tokens and not r.preemptions for r in done)
     counts = result.summary["requests"]
     assert counts["finished"] + counts["rejected"] == counts["kept"] == len(trace)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schedsim.policies import Gate, Policy, PreemptMode, Release
 from schedsim.request import Request, Status
 from schedsim.scheduler import Step
-from tests.core.harness import Jobs, Run, simulate
+from tests.core.harness import ALL_MEMORIES, Guess, Jobs, Run, simulate
 
 
 class Dice(Policy):
@@ -127,6 +127,13 @@ MEMORIES = [
     for caching in ("false", "true")
     for host in (0, 5, 40)
 ]
+MEMORIES += [
+    f"{memory},host_blocks={host}"
+    for memory in ALL_MEMORIES
+    if memory != "radix" and "prefix" not in memory
+    for host in (0, 40)
+]
+MEMORIES.append("radix")
 CHAIN = st.one_of(st.just([0] * 20), st.lists(st.integers(0, 1), max_size=20))
 CHAINS = st.lists(CHAIN, min_size=10, max_size=10)
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=10)
@@ -185,6 +192,7 @@ def test_no_decision_breaks_the_books(
         concurrency=concurrency,
         memory=memory,
         decision_lag=decision_lag,
+        predictor=Guess(),
     )
     check(run, jobs, policy)
 

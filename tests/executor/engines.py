@@ -19,6 +19,7 @@ from schedsim.executor.weights import random_weights
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache
 from schedsim.policies import Policy
+from schedsim.predictors import Predictor
 from schedsim.results import Result, build_result
 from schedsim.scheduler import Scheduler
 from tests.core.harness import Iteration, Jobs, Journal
@@ -111,12 +112,13 @@ def make_execution(
     concurrency: int | None = None,
     memory: str = "paged",
     decision_lag: int = 0,
+    predictor: Predictor | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Execution, KeepingRunner]:
     """An execution of `jobs` before its start, all invariants asserted after every iteration."""
     trace, outputs = jobs.trace(), jobs.split()
     content = Content.of(trace, outputs)
-    kv_cache = make_kv_cache(memory, blocks, block_size, content)
+    kv_cache = make_kv_cache(memory, blocks, block_size, content, max_model_len)
     store = KVStore(
         CONFIG.shape, blocks, block_size, num_host_blocks=kv_cache.host_blocks, dtype=dtype
     )
@@ -129,6 +131,7 @@ def make_execution(
         token_budget=budget,
         max_model_len=max_model_len,
         decision_lag=decision_lag,
+        predictor=predictor,
         estimator=lambda shape: 1.0,
     )
     runner = KeepingRunner(KeepingDecoder(dtype), store, kv_cache, content, ClockTimer(clock))

@@ -139,6 +139,47 @@ def test_the_simulator_swaps_the_same_blocks(tmp_path: Path, caching: str, lag: 
     assert found["recomputed_tokens"] == 0
 
 
+@pytest.mark.parametrize("policy", ["vllm", "vllm-v0,preemption=swap", "sarathi,chunk_size=16"])
+@pytest.mark.parametrize(
+    ("memory", "happens"),
+    [
+        ("paged,free_order=back", "preemptions"),
+        ("contiguous", ""),
+        ("contiguous,reserve=max", ""),
+        ("contiguous,reserve=predicted", "copied_blocks"),
+        ("contiguous,reserve=predicted,overrun=preempt", "preemptions"),
+        ("contiguous,reserve=predicted,compaction=true,host_blocks=50", "copied_blocks"),
+        ("buddy,reserve=exact,host_blocks=50", "copied_blocks"),
+        ("buddy,reserve=pow2", ""),
+        ("radix", "preemptions"),
+        ("vattention,tokens_per_page=3,host_blocks=50", "preemptions"),
+    ],
+)
+def test_every_memory_manager_is_replayed(
+    tmp_path: Path, policy: str, memory: str, happens: str
+) -> None:
+    common = ("--limit", 24, "--token-scale", 0.05, "--all-at-once", "-q")
+    common += ("--blocks", 30, "--block-size", 4, "--max-seqs", 6)
+    common += ("--policy", policy, "--memory", memory, "--predictor", "lognormal,sigma=1.5")
+    common += ("--max-model-len", 110, "--max-output", "factor:4", "--decisions", "--check")
+    executed(*common, "--out", tmp_path / "real")
+    replay = ("--model", "tiny", "--step-time", f"recorded:{tmp_path / 'real'}")
+    ended = command("run", *common, *replay, "--out", tmp_path / "replayed")
+    assert ended.exit_code == 0, ended.stderr
+    real = records(tmp_path / "real")
+    assert records(tmp_path / "replayed") == real
+    found = summary(tmp_path / "real")
+    assert found["requests"]["finished"] > 0
+    if happens and policy == "vllm":
+        assert found[happens] > 0
+    assert any("moved" in record for record in real) == (found["copied_blocks"] > 0)
+    steps, replayed = (
+        pd.read_parquet(tmp_path / name / "steps.parquet") for name in ("real", "replayed")
+    )
+    shared = [column for column in steps if column in replayed]
+    pd.testing.assert_frame_equal(replayed[shared], steps[shared])
+
+
 def chats() -> schedsim.Trace:
     """Nine chats of three turns; the first turns begin with one of two system prompts."""
     first = list(range(9))

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from schedsim.executor import runner
 from schedsim.policies.loading import make_policy
-from tests.core.harness import Jobs
+from tests.core.harness import ALL_MEMORIES, Guess, Jobs
 from tests.core.test_random_policies import Dice
 from tests.executor.engines import Executed, execute
 from tests.executor.models import relative_error
@@ -219,6 +219,52 @@ def test_random_decisions_find_what_was_computed(
         budget=30,
         memory=f"paged,prefix_caching=true,host_blocks={host}",
     )
+    check_rows(executed)
+
+
+@settings(max_examples=60)
+@given(
+    prompts=LENGTHS,
+    outputs=OUTPUTS,
+    arrivals=ARRIVALS,
+    block_size=st.integers(1, 5),
+    spare=st.integers(0, 8),
+    memory=st.sampled_from(ALL_MEMORIES),
+    seed=st.integers(0, 2**32),
+    flags=st.tuples(st.booleans(), st.booleans()),
+)
+def test_whatever_the_memory_manager_moves_shares_or_drops(
+    prompts: list[int],
+    outputs: list[int],
+    arrivals: list[float],
+    block_size: int,
+    spare: int,
+    memory: str,
+    seed: int,
+    flags: tuple[bool, bool],
+) -> None:
+    executed = execute(
+        Dice(seed, 1.0, *flags),
+        conversations_of(prompts, outputs, arrivals),
+        blocks=-(-82 // block_size) + spare,
+        block_size=block_size,
+        seats=4,
+        budget=30,
+        memory=memory,
+        predictor=Guess(),
+    )
+    check_rows(executed)
+
+
+@pytest.mark.parametrize("compaction", ["false", "true"])
+def test_a_moved_request_reads_what_it_wrote_before(compaction: str) -> None:
+    jobs = Jobs([9, 8, 7, 10, 6, 5], [12, 4, 20, 12, 14, 9], limits=[20] * 6)
+    memory = f"contiguous,reserve=predicted,compaction={compaction}"
+    executed = execute(
+        make_policy("vllm"), jobs, blocks=26, block_size=3, memory=memory, predictor=Guess()
+    )
+    assert executed.result.summary["copied_blocks"] > 0
+    assert executed.result.summary["requests"]["finished"] == 6
     check_rows(executed)
 
 
