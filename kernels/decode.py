@@ -69,6 +69,8 @@ def decode_kernel(
     first = tl.load(record + 1)
     end = tl.load(record + 2)
     num_splits = tl.load(record + 3)
+    first_place = tl.load(record + 4)
+    own_place = tl.load(record + 5)
 
     rows = tl.arange(0, ROWS)
     dims = tl.arange(0, DIM)
@@ -121,7 +123,7 @@ def decode_kernel(
         )
     else:
         heads = kv_heads * GROUP
-        place = tl.load(record + 5) * heads + head * GROUP
+        place = own_place * heads + head * GROUP
         partial_rows = partial_output + place.to(tl.int64) * HEAD_DIM
         tl.store(
             partial_rows + rows[:, None] * HEAD_DIM + dims[None, :], accumulator, mask=in_head
@@ -135,7 +137,7 @@ def decode_kernel(
                 output_rows,
                 partial_output,
                 partial_lse,
-                tl.load(record + 4),
+                first_place,
                 num_splits,
                 head,
                 heads,

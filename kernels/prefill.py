@@ -29,8 +29,10 @@ def prefill_kernel(
     # tensors
     output,  # [tokens, heads, HEAD_DIM]
     query,  # [tokens, heads, HEAD_DIM]
-    key_cache,  # [blocks, BLOCK_SIZE, kv_heads, HEAD_DIM], or COPY_ENGINE: its descriptor
+    key_cache,  # [blocks, BLOCK_SIZE, kv_heads, HEAD_DIM]
     value_cache,  # the same form and strides
+    key_matrix,  # COPY_ENGINE: descriptors of the caches as matrices
+    value_matrix,
     blocks,  # PAGED: table [sequences, width] int32, else first blocks [sequences] int32
     records,  # [tiles, FIELDS] int32: the plan
     # sizes
@@ -81,14 +83,17 @@ def prefill_kernel(
     total = tl.zeros([ROWS], tl.float32)
     accumulator = tl.zeros([ROWS, DIM], tl.float32)
     accumulator, total, maximum = _attend(
-        accumulator, total, maximum, q, key_cache, value_cache, own_blocks, head, last_seen,
-        0, all_see, end, scale_log2, cache_block, cache_token, cache_head,
+        accumulator, total, maximum, q, key_cache, value_cache, key_matrix, value_matrix,
+        own_blocks, head, last_seen, 0, all_see, end, scale_log2,
+        cache_block, cache_token, cache_head,
         False, PAGED, COPY_ENGINE, BLOCK_SIZE, HEAD_DIM, DIM, TILE, PRECISION,
     )  # fmt: skip
+    # Here the last block may be half empty, and what lies there is not to be read.
     accumulator, total, maximum = _attend(
-        accumulator, total, maximum, q, key_cache, value_cache, own_blocks, head, last_seen,
-        all_see, end, end, scale_log2, cache_block, cache_token, cache_head,
-        True, PAGED, COPY_ENGINE, BLOCK_SIZE, HEAD_DIM, DIM, TILE, PRECISION,
+        accumulator, total, maximum, q, key_cache, value_cache, key_matrix, value_matrix,
+        own_blocks, head, last_seen, all_see, end, end, scale_log2,
+        cache_block, cache_token, cache_head,
+        True, PAGED, False, BLOCK_SIZE, HEAD_DIM, DIM, TILE, PRECISION,
     )  # fmt: skip
 
     # ---- out
@@ -110,6 +115,8 @@ def _attend(
     q,
     key_cache,
     value_cache,
+    key_matrix,
+    value_matrix,
     own_blocks,
     head,
     last_seen,
@@ -132,34 +139,28 @@ def _attend(
     """The context tiles from `begin` to `stop`; on the diagonal rows see up to `last_seen`."""
     tokens = tl.arange(0, TILE)
     dims = tl.arange(0, DIM)
-    if not COPY_ENGINE:
+    in_head = (dims < HEAD_DIM)[None, :] & (tokens >= 0)[:, None]
+    if COPY_ENGINE:
+        block = _block(own_blocks, begin, stop, PAGED, BLOCK_SIZE)
+    else:
         tile_blocks = token_blocks(own_blocks, begin + tokens, end, PAGED, BLOCK_SIZE)
     for start in tl.range(begin, stop, TILE):
+        # The next tile's block ids are on their way while this tile is worked on.
         if COPY_ENGINE:
-            # A tile lies within a block; rows of the descriptor are tokens, columns heads.
-            if PAGED:
-                block = tl.load(own_blocks + start // BLOCK_SIZE)
-            else:
-                block = own_blocks + start // BLOCK_SIZE
+            # A tile lies within a block; rows of the matrix are tokens, columns heads.
             row = block * (cache_block // cache_token) + start % BLOCK_SIZE
-            k = key_cache.load([row, head * HEAD_DIM])
-            v = value_cache.load([row, head * HEAD_DIM])
+            k = key_matrix.load([row, head * HEAD_DIM])
+            v = value_matrix.load([row, head * HEAD_DIM])
+            block = _block(own_blocks, start + TILE, stop, PAGED, BLOCK_SIZE)
         else:
             offsets = token_offsets(
                 tile_blocks, start + tokens, cache_block, cache_token, BLOCK_SIZE
             )
-            offsets += head * cache_head
-            elements = offsets[:, None] + dims[None, :]
-            if DIAGONAL:
-                mask = (start + tokens < end)[:, None] & (dims[None, :] < HEAD_DIM)
-            else:
-                mask = (dims[None, :] < HEAD_DIM) & (tokens[:, None] < TILE)
+            elements = (offsets + head * cache_head)[:, None] + dims[None, :]
+            mask = in_head & (start + tokens < end)[:, None] if DIAGONAL else in_head
             k = tl.load(key_cache + elements, mask=mask, other=0.0)
             v = tl.load(value_cache + elements, mask=mask, other=0.0)
             tile_blocks = token_blocks(own_blocks, start + TILE + tokens, end, PAGED, BLOCK_SIZE)
-        if DIAGONAL and COPY_ENGINE:
-            # What lies behind the context in its last block may be anything, and 0 · NaN is NaN.
-            v = tl.where((start + tokens < end)[:, None], v, 0.0)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         if DIAGONAL:
             sees = (start + tokens)[None, :] <= last_seen[:, None]
@@ -172,6 +173,15 @@ def _attend(
         accumulator = tl.dot(weights.to(v.dtype), v, accumulator, input_precision=PRECISION)
         maximum = new_maximum
     return accumulator, total, maximum
+
+
+@triton.jit
+def _block(own_blocks, token, stop, PAGED: tl.constexpr, BLOCK_SIZE: tl.constexpr):
+    """The block of one token of a sequence; at `stop` and beyond it is not read."""
+    if PAGED:
+        return tl.load(own_blocks + token // BLOCK_SIZE, mask=token < stop, other=0)
+    else:
+        return own_blocks + token // BLOCK_SIZE
 
 
 def paged_prefill(
@@ -256,11 +266,11 @@ def _prefill(
     check_tensor("output", output, shape=tuple(query.shape), dtype=query.dtype, device=query.device)
     tile = plan.tiles.tokens
     copy_engine = uses_copy_engine(key_cache, tile)
-    keys, values = key_cache, value_cache
+    matrices = (None, None)
     if copy_engine:
-        keys, values = _descriptor(key_cache, tile), _descriptor(value_cache, tile)
+        matrices = (_descriptor(key_cache, tile), _descriptor(value_cache, tile))
     prefill_kernel[(kv_heads, len(plan.records))](
-        output, query, keys, values, blocks, plan.records, scale * LOG2_E,
+        output, query, key_cache, value_cache, *matrices, blocks, plan.records, scale * LOG2_E,
         output.stride(0), output.stride(1), query.stride(0), query.stride(1),
         *key_cache.stride()[:3], blocks.stride(0),
         PAGED=paged,
