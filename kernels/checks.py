@@ -72,15 +72,20 @@ def check_strides(name: str, tensor: Tensor) -> None:
     )
 
 
+def check_on_gpu(name: str, tensor: Tensor) -> None:
+    """A tensor that the kernels reach: on a CUDA device, or anywhere in Triton's interpreter."""
+    require(
+        tensor.is_cuda or bool(triton.knobs.runtime.interpret),
+        f"{name} lies on {tensor.device}; the kernels run on a CUDA device",
+    )
+
+
 def check_query(query: Tensor) -> None:
     """A query [tokens, heads, head_dim] of a supported type; the device is the caller's choice."""
     require(query.dim() == 3, f"query has shape {list(query.shape)}; [tokens, heads, head_dim]")
     require(len(query) > 0, "query holds no token")
     require(query.dtype in DTYPES, f"query is {query.dtype}; supported are {DTYPES}")
-    require(
-        query.is_cuda or triton.knobs.runtime.interpret,
-        f"query lies on {query.device}; the kernels run on a CUDA device",
-    )
+    check_on_gpu("query", query)
     check_strides("query", query)
 
 
