@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from schedsim.kernels.addresses import sequence_blocks, token_blocks, token_offsets
 from schedsim.kernels.checks import (
@@ -20,7 +21,7 @@ from schedsim.kernels.checks import (
     check_tensor,
     require,
 )
-from schedsim.kernels.decode_plan import DecodePlan
+from schedsim.kernels.decode_plan import LSE_COPIES, DecodePlan, decode_rows
 
 LOG2_E = math.log2(math.e)
 
@@ -34,8 +35,7 @@ def decode_kernel(
     value_cache,  # the same form and strides
     blocks,  # PAGED: table [sequences, width] int32, else first blocks [sequences] int32
     records,  # [grid, FIELDS] int32: the plan
-    partial_output,  # [grid, heads, HEAD_DIM] float32
-    partial_lse,  # [grid, heads] float32, base 2
+    partials,  # [grid, heads, HEAD_DIM + LSE_COPIES] float32: output, log2 of its weights' sum
     arrivals,  # [sequences · kv_heads] int32, zeros
     # sizes
     scale_log2,  # softmax scale · log2(e)
@@ -60,7 +60,11 @@ def decode_kernel(
     FIELDS: tl.constexpr,
     SPLITS_AT_ONCE: tl.constexpr,  # of a combine
     PRECISION: tl.constexpr,
+    EARLY: tl.constexpr,  # started while the kernel before is still at work
 ):
+    if EARLY:
+        gdc_wait()  # all that the kernel before wrote is there from here on
+        gdc_launch_dependents()
     head = tl.program_id(0)
     record = records + tl.program_id(1) * FIELDS
     sequence = tl.load(record)
@@ -88,9 +92,7 @@ def decode_kernel(
     accumulator = tl.zeros([ROWS, DIM], tl.float32)
     tile_blocks = token_blocks(own_blocks, first + tokens, end, PAGED, BLOCK_SIZE)
     for start in tl.range(first, end, TILE):
-        offsets = token_offsets(
-            tile_blocks, start + tokens, cache_block, cache_token, BLOCK_SIZE
-        )
+        offsets = token_offsets(tile_blocks, start + tokens, cache_block, cache_token, BLOCK_SIZE)
         inside = start + tokens < end
         if HEAD_DIM == DIM:
             mask = inside[:, None]
@@ -99,9 +101,7 @@ def decode_kernel(
         k = tl.load(keys_head + offsets[:, None] + dims[None, :], mask=mask, other=0.0)
         v = tl.load(values_head + offsets[:, None] + dims[None, :], mask=mask, other=0.0)
         # The next tile's block ids are on their way while this tile is worked on.
-        tile_blocks = token_blocks(
-            own_blocks, start + TILE + tokens, end, PAGED, BLOCK_SIZE
-        )
+        tile_blocks = token_blocks(own_blocks, start + TILE + tokens, end, PAGED, BLOCK_SIZE)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale_log2
         scores = tl.where(inside[None, :], scores, float("-inf"))
         new_maximum = tl.maximum(maximum, tl.max(scores, axis=1))
@@ -123,20 +123,20 @@ def decode_kernel(
         )
     else:
         heads = kv_heads * GROUP
-        place = own_place * heads + head * GROUP
-        partial_rows = partial_output + place.to(tl.int64) * HEAD_DIM
-        tl.store(
-            partial_rows + rows[:, None] * HEAD_DIM + dims[None, :], accumulator, mask=in_head
-        )
-        tl.store(partial_lse + place + rows, maximum + tl.log2(total), mask=rows < GROUP)
+        width: tl.constexpr = HEAD_DIM + LSE_COPIES
+        place = own_place.to(tl.int64) * heads + head * GROUP
+        partial_rows = partials + (place + rows[:, None]) * width
+        copies = tl.arange(0, LSE_COPIES)
+        lse = tl.broadcast_to((maximum + tl.log2(total))[:, None], [ROWS, LSE_COPIES])
+        tl.store(partial_rows + dims[None, :], accumulator, mask=in_head)
+        tl.store(partial_rows + HEAD_DIM + copies[None, :], lse, mask=rows[:, None] < GROUP)
         tl.debug_barrier()  # every thread's part is written before the arrival is counted
         arrival = arrivals + sequence * kv_heads + head
         if tl.atomic_add(arrival, 1, sem="acq_rel") == num_splits - 1:
             tl.store(arrival, 0)
             _combine(
                 output_rows,
-                partial_output,
-                partial_lse,
+                partials,
                 first_place,
                 num_splits,
                 head,
@@ -152,8 +152,7 @@ def decode_kernel(
 @triton.jit
 def _combine(
     output_rows,
-    partial_output,
-    partial_lse,
+    partials,
     first_place,
     num_splits,
     head,
@@ -168,29 +167,36 @@ def _combine(
     ROWS: tl.constexpr = triton.next_power_of_2(GROUP)
     rows = tl.arange(0, ROWS)
     dims = tl.arange(0, DIM)
+    copies = tl.arange(0, LSE_COPIES)
     maximum = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     accumulator = tl.zeros([ROWS, DIM], tl.float32)
-    for start in range(0, num_splits, SPLITS_AT_ONCE):
+    # Written by other multiprocessors in this launch, so read past this one's own cache: loads of
+    # 16 bytes, which several steps have under way at once.
+    for start in tl.range(0, num_splits, SPLITS_AT_ONCE, num_stages=4):
         splits = start + tl.arange(0, SPLITS_AT_ONCE)
         places = (first_place + splits[:, None]) * heads + head * GROUP + rows[None, :]
-        here = (splits[:, None] < num_splits) & (rows[None, :] < GROUP)
-        # Written by other multiprocessors in this launch: read past this one's own cache.
-        lse = tl.load(
-            partial_lse + places, mask=here, other=float("-inf"), cache_modifier=".cg"
-        )
-        parts = tl.load(
-            partial_output + places.to(tl.int64)[:, :, None] * HEAD_DIM + dims[None, None, :],
-            mask=here[:, :, None] & (dims[None, None, :] < HEAD_DIM),
+        here = ((splits[:, None] < num_splits) & (rows[None, :] < GROUP))[:, :, None]
+        part = partials + places.to(tl.int64)[:, :, None] * (HEAD_DIM + LSE_COPIES)
+        output = tl.load(
+            part + dims[None, None, :],
+            mask=here & (dims[None, None, :] < HEAD_DIM),
             other=0.0,
             cache_modifier=".cg",
         )
+        lse = tl.load(
+            part + HEAD_DIM + copies[None, None, :],
+            mask=here & (copies[None, None, :] < LSE_COPIES),
+            other=float("-inf"),
+            cache_modifier=".cg",
+        )
+        lse = tl.max(lse, axis=2)
         new_maximum = tl.maximum(maximum, tl.max(lse, axis=0))
         safe = tl.where(new_maximum == float("-inf"), 0.0, new_maximum)  # of padding rows
         weights = tl.exp2(lse - safe[None, :])
         decay = tl.exp2(maximum - safe)
         total = total * decay + tl.sum(weights, axis=0)
-        accumulator = accumulator * decay[:, None] + tl.sum(parts * weights[:, :, None], axis=0)
+        accumulator = accumulator * decay[:, None] + tl.sum(output * weights[:, :, None], axis=0)
         maximum = new_maximum
     accumulator = accumulator / tl.where(total > 0, total, 1.0)[:, None]
     tl.store(
@@ -209,27 +215,27 @@ def paged_decode(
     *,
     scale: float,
     output: Tensor | None = None,
-    debug_lengths: Tensor | None = None,
+    debug: bool = False,
 ) -> Tensor:
     """Attention of one new token a sequence over its blocks, [sequences, heads, head_dim].
 
     `query` is [sequences, heads, head_dim]; the caches [blocks, block_size, kv_heads, head_dim]
     may be views of one tensor; `block_table` [sequences, width] int32 names each sequence's
     blocks in order. `plan` was built from the context lengths, the new tokens included. Writes
-    `output` if it is given, and the plan's partial results. `debug_lengths`, the lengths the plan
-    was built from, has every block id checked first, which waits for the device.
+    `output` if it is given, and the plan's partial results. `debug` has the lengths and every
+    block id checked first, which waits for the device.
 
     Raises:
-        KernelError: a wrong type, shape, stride or device; under `debug_lengths` a length below 1
-            or a block id out of range.
+        KernelError: a wrong type, shape, stride or device; under `debug` a length below 1 or a
+            block id out of range.
     """
     check_block_size(key_cache.shape[1])
     check_tensor(
         "block_table", block_table, shape=(len(query), None), dtype=torch.int32,
         device=query.device, contiguous=True,
     )  # fmt: skip
-    if debug_lengths is not None:
-        check_blocks_in_range(block_table, debug_lengths, *key_cache.shape[:2])
+    if debug:
+        check_blocks_in_range(block_table, plan.context_lengths, *key_cache.shape[:2])
     return _decode(query, key_cache, value_cache, block_table, plan, scale, output, paged=True)
 
 
@@ -251,6 +257,11 @@ def contiguous_decode(
         device=query.device, contiguous=True,
     )  # fmt: skip
     return _decode(query, key_cache, value_cache, first_blocks, plan, scale, output, paged=False)
+
+
+def starts_early(device: torch.device) -> bool:
+    """Whether a kernel's programs may take their places while the one before still ends."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def _decode(
@@ -285,20 +296,22 @@ def _decode(
     dim = triton.next_power_of_2(head_dim)
     decode_kernel[(kv_heads, sequences + plan.target_splits)](
         output, query, key_cache, value_cache, blocks,
-        plan.records, plan.partial_output, plan.partial_lse, plan.arrivals,
+        plan.records, plan.partials, plan.arrivals,
         scale * LOG2_E, kv_heads,
         output.stride(0), output.stride(1), query.stride(0), query.stride(1),
         *key_cache.stride()[:3], blocks.stride(0),
         PAGED=paged,
         BLOCK_SIZE=key_cache.shape[1],
         GROUP=group,
-        ROWS=max(16, triton.next_power_of_2(group)),
+        ROWS=decode_rows(group),
         HEAD_DIM=head_dim,
         DIM=dim,
         TILE=plan.tiles.tokens,
         FIELDS=plan.records.shape[1],
-        SPLITS_AT_ONCE=max(1, 8192 // (dim * triton.next_power_of_2(group))),
+        SPLITS_AT_ONCE=max(1, 4096 // (dim * triton.next_power_of_2(group))),
         PRECISION="ieee" if query.dtype == torch.float32 else "tf32",
+        EARLY=starts_early(query.device),
+        launch_pdl=starts_early(query.device),
         num_warps=plan.tiles.warps,
         num_stages=plan.tiles.stages,
     )  # fmt: skip

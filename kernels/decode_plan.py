@@ -5,6 +5,7 @@ the batch's tokens, so that a batch makes about as many programs as the device r
 never more than the launch grid holds; longest splits come first.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,9 @@ its first split among the partial results, own place there; the rest pads it to 
 SEQUENCES_PER_PROGRAM: tl.constexpr = tl.constexpr(32)
 SEQUENCES_AT_ONCE: tl.constexpr = tl.constexpr(128)
 
+LSE_COPIES: tl.constexpr = tl.constexpr(4)
+"""A partial result's log-sum stands four times behind its output: 16 bytes, like the rest."""
+
 
 class DecodeTiles(NamedTuple):
     """How a decode program walks its split: tokens at once, warps, loads in flight."""
@@ -37,10 +41,20 @@ class DecodeTiles(NamedTuple):
     stages: int
 
 
-def decode_tiles(head_dim: int, dtype: torch.dtype) -> DecodeTiles:
-    """Tiles whose keys take 16 KB: two programs of four stages share a multiprocessor."""
+def decode_tiles(head_dim: int, group: int, dtype: torch.dtype) -> DecodeTiles:
+    """Tiles whose keys take 16 KB: two programs of four stages share a multiprocessor.
+
+    More than 16 rows of query heads, or float32, which is multiplied without matrix instructions,
+    want more warps for their registers.
+    """
     row_bytes = triton.next_power_of_2(head_dim) * dtype.itemsize
-    return DecodeTiles(tokens=min(128, max(32, 16384 // row_bytes)), warps=2, stages=4)
+    warps = decode_rows(group) // 8 * (dtype.itemsize // 2) ** 2
+    return DecodeTiles(min(128, max(16, 16384 // row_bytes)), warps=min(8, warps), stages=4)
+
+
+def decode_rows(group: int) -> int:
+    """The query heads of a KV head, padded to what a matrix instruction takes."""
+    return max(16, triton.next_power_of_2(group))
 
 
 @triton.jit
@@ -143,41 +157,48 @@ class DecodePlan:
         self.kv_heads = kv_heads
         self.head_dim = head_dim
         self.dtype = dtype
-        self.tiles = decode_tiles(head_dim, dtype)
+        self.tiles = decode_tiles(head_dim, heads // kv_heads, dtype)
         programs = PROGRAMS_PER_PROCESSOR * _num_processors(self.device)
         self.target_splits = max(1, programs // kv_heads)
         self.capacity = max_sequences + self.target_splits
-        self.num_sequences = 0
+        self.num_sequences = 0  # until `build`, which also keeps the lengths
+        self.context_lengths: Tensor
 
         def empty(*shape: int, dtype: torch.dtype) -> Tensor:
             return torch.empty(shape, dtype=dtype, device=self.device)
 
         self.records = empty(self.capacity, RECORD, dtype=torch.int32)
-        self.partial_output = empty(self.capacity, heads, head_dim, dtype=torch.float32)
-        self.partial_lse = empty(self.capacity, heads, dtype=torch.float32)
+        width = head_dim + LSE_COPIES.value
+        self.partials = empty(self.capacity, heads, width, dtype=torch.float32)
         # How many splits of a (sequence, KV head) are done; the last one sets it back to zero.
-        self.arrivals = torch.zeros(
-            max_sequences * kv_heads, dtype=torch.int32, device=self.device
-        )
+        self.arrivals = torch.zeros(max_sequences * kv_heads, dtype=torch.int32, device=self.device)
 
-    def build(self, context_lengths: Tensor) -> None:
-        """Plan for contexts [sequences] int32 on the device; a length of 0 pads the batch.
+    def build(self, context_lengths: Sequence[int] | Tensor) -> None:
+        """Plan for at most `max_sequences` contexts, the new tokens included.
 
-        A padding sequence's output is zeros. At most `max_sequences` of them.
+        A tensor [sequences] int32 on the device, which is what a CUDA graph reads, is taken as it
+        is: a length of 0 pads the batch, and that sequence's output is zeros.
+
+        Raises:
+            KernelError: too many or no sequences, a wrong type or device; a number below 1.
         """
+        if not isinstance(context_lengths, Tensor):
+            wrong = [index for index, length in enumerate(context_lengths) if length < 1]
+            require(not wrong, f"sequence {wrong[:1]} has a context without tokens")
+            host = torch.tensor(context_lengths, dtype=torch.int32)
+            if self.device.type == "cuda":
+                host = host.pin_memory()  # or the copy would wait for the device
+            context_lengths = host.to(self.device, non_blocking=True)
         check_tensor(
-            "context_lengths",
-            context_lengths,
-            shape=(None,),
-            dtype=torch.int32,
-            device=self.records.device,
-            contiguous=True,
-        )
-        self.num_sequences = len(context_lengths)
+            "context_lengths", context_lengths, shape=(None,), dtype=torch.int32,
+            device=self.records.device, contiguous=True,
+        )  # fmt: skip
+        num_sequences = len(context_lengths)
         require(
-            0 < self.num_sequences <= self.max_sequences,
-            f"{self.num_sequences} sequences; the plan was made for 1 to {self.max_sequences}",
+            0 < num_sequences <= self.max_sequences,
+            f"{num_sequences} sequences; the plan was made for 1 to {self.max_sequences}",
         )
+        self.context_lengths, self.num_sequences = context_lengths, num_sequences
         decode_plan_kernel[(triton.cdiv(self.num_sequences, SEQUENCES_PER_PROGRAM.value),)](
             context_lengths,
             self.records,

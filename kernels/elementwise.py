@@ -72,9 +72,7 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float, residual: Tensor | None 
     """
     rows, hidden = _rows(x)
     require(hidden <= MAX_HIDDEN, f"x has {hidden} columns; at most {MAX_HIDDEN} are supported")
-    check_tensor(
-        "weight", weight, shape=(hidden,), dtype=x.dtype, device=x.device, contiguous=True
-    )
+    check_tensor("weight", weight, shape=(hidden,), dtype=x.dtype, device=x.device, contiguous=True)
     if residual is not None:
         check_tensor(
             "residual", residual, shape=(rows, hidden), dtype=x.dtype, device=x.device,

@@ -21,7 +21,7 @@ from schedsim.kernels.checks import (
     require,
 )
 from schedsim.kernels.decode import LOG2_E
-from schedsim.kernels.prefill_plan import RECORD, PrefillPlan
+from schedsim.kernels.prefill_plan import RECORD, PrefillPlan, prefill_tiles
 
 
 @triton.jit
@@ -264,50 +264,51 @@ def _prefill(
     if output is None:
         output = torch.empty_like(query, memory_format=torch.contiguous_format)
     check_tensor("output", output, shape=tuple(query.shape), dtype=query.dtype, device=query.device)
-    tile = plan.tiles.tokens
-    copy_engine = uses_copy_engine(key_cache, tile)
-    matrices = (None, None)
-    if copy_engine:
-        matrices = (_descriptor(key_cache, tile), _descriptor(value_cache, tile))
+    block_size = key_cache.shape[1]
+    copied = block_size >= 64 and uses_copy_engine(key_cache)
+    tiles = prefill_tiles(head_dim, query.dtype, block_size if copied else None)
+    matrices: tuple[TensorDescriptor | None, ...] = (None, None)
+    if copied:
+        matrices = tuple(_matrix(cache, tiles.tokens) for cache in (key_cache, value_cache))
     prefill_kernel[(kv_heads, len(plan.records))](
         output, query, key_cache, value_cache, *matrices, blocks, plan.records, scale * LOG2_E,
         output.stride(0), output.stride(1), query.stride(0), query.stride(1),
         *key_cache.stride()[:3], blocks.stride(0),
         PAGED=paged,
-        COPY_ENGINE=copy_engine,
-        BLOCK_SIZE=key_cache.shape[1],
+        COPY_ENGINE=copied,
+        BLOCK_SIZE=block_size,
         GROUP=heads // kv_heads,
-        ROWS=plan.tiles.rows,
+        ROWS=tiles.rows,
         HEAD_DIM=head_dim,
         DIM=triton.next_power_of_2(head_dim),
-        TILE=tile,
+        TILE=tiles.tokens,
         FIELDS=RECORD,
         PRECISION="ieee" if query.dtype == torch.float32 else "tf32",
-        num_warps=plan.tiles.warps,
-        num_stages=plan.tiles.stages,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
     )  # fmt: skip
     return output
 
 
-def uses_copy_engine(cache: Tensor, tile: int) -> bool:
-    """Whether the copy engine fetches tiles of `tile` tokens: Hopper or later, whole tiles in a
-    block, and heads side by side in a token of a head dimension that is a power of two."""
-    block_size, _, head_dim = cache.shape[1:]
+def uses_copy_engine(cache: Tensor) -> bool:
+    """Whether the copy engine can fetch the cache's tokens: Hopper or later, heads side by side in
+    a token, and a 16-bit type with a head dimension that is a power of two."""
+    head_dim = cache.shape[3]
     block_stride, token_stride, head_stride = cache.stride()[:3]
     return (
         cache.is_cuda
         and torch.cuda.get_device_capability(cache.device) >= (9, 0)
-        and block_size % tile == 0
+        and cache.element_size() == 2
         and head_dim == triton.next_power_of_2(head_dim) == head_stride
         and block_stride % token_stride == 0
     )
 
 
-def _descriptor(cache: Tensor, tile: int) -> TensorDescriptor:
+def _matrix(cache: Tensor, tokens: int) -> TensorDescriptor:
     """A head's tile of tokens in the cache seen as a matrix: a row a token, heads side by side."""
     block_size, kv_heads, head_dim = cache.shape[1:]
     block_stride, token_stride = cache.stride()[:2]
     rows = (len(cache) - 1) * (block_stride // token_stride) + block_size
     return TensorDescriptor(
-        cache, [rows, kv_heads * head_dim], [token_stride, 1], [tile, head_dim]
+        cache, [rows, kv_heads * head_dim], [token_stride, 1], [tokens, head_dim]
     )

@@ -24,12 +24,22 @@ class PrefillTiles(NamedTuple):
     stages: int
 
 
-def prefill_tiles(head_dim: int, dtype: torch.dtype) -> PrefillTiles:
-    """128 rows on eight warps, context tiles whose keys take 16 KB (32 for float32)."""
+def prefill_rows(dtype: torch.dtype) -> int:
+    """Rows of query of a program; float32 is multiplied without matrix instructions."""
+    return 64 if dtype == torch.float32 else 128
+
+
+def prefill_tiles(head_dim: int, dtype: torch.dtype, copied_block: int | None) -> PrefillTiles:
+    """Tiles of 16 KB of keys gathered token by token, or of 32 KB where the copy engine fetches
+    them from blocks of `copied_block` tokens; as many stages as shared memory holds, up to 3."""
+    rows = prefill_rows(dtype)
     row_bytes = triton.next_power_of_2(head_dim) * dtype.itemsize
-    if dtype == torch.float32:
-        return PrefillTiles(rows=64, tokens=32, warps=4, stages=2)
-    return PrefillTiles(rows=128, tokens=128 if row_bytes <= 256 else 64, warps=8, stages=2)
+    if copied_block is None:
+        tokens, memory = min(128, 16384 // row_bytes), 160 * 1024
+    else:
+        tokens, memory = min(128, 32768 // row_bytes, copied_block), 224 * 1024
+    stages = (memory - rows * row_bytes) // (2 * tokens * row_bytes)
+    return PrefillTiles(rows, tokens, warps=8, stages=min(3, stages))
 
 
 class PrefillPlan:
@@ -70,12 +80,14 @@ class PrefillPlan:
         self.num_tokens = sum(query_lengths)
         self.num_sequences = len(query_lengths)
         self.context_lengths = tuple(context_lengths)
-        self.tiles = prefill_tiles(head_dim, dtype)
+        self.rows = prefill_rows(dtype)
         self.made_for = (heads, kv_heads, head_dim, dtype)
         group = heads // kv_heads
-        require(group <= self.tiles.rows, f"{group} query heads share a KV head; at most "
-                f"{self.tiles.rows} are supported")  # fmt: skip
-        self.tokens_per_tile = self.tiles.rows // group
+        require(
+            group <= self.rows,
+            f"{group} query heads share a KV head; at most {self.rows} are supported",
+        )
+        self.tokens_per_tile = self.rows // group
         records = _records(query_lengths, context_lengths, self.tokens_per_tile)
         if torch.device(device).type == "cuda":
             records = records.pin_memory()  # or the copy would wait for the device

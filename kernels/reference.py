@@ -68,7 +68,7 @@ def write_kv(
 ) -> Tensor:
     """Rotated queries in the caches' type; mutates the caches. Float64 caches keep precision."""
     dtype = key_cache.dtype
-    block_size, kv_heads, head_dim = key_cache.shape[1:]
+    block_size, kv_heads = key_cache.shape[1:3]
     heads = projected.shape[1] - 2 * kv_heads
     query, key, value = projected.to(dtype).split((heads, kv_heads, kv_heads), dim=1)
     if norm is not None:

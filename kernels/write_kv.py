@@ -1,4 +1,4 @@
-"""`write_kv`: new keys and values to their places in the cache, with RoPE and QK-norm on the way."""
+"""`write_kv`: new keys and values to their places in the cache, with RoPE and QK-norm."""
 
 from typing import NamedTuple
 
@@ -155,9 +155,7 @@ def write_kv(
         )  # fmt: skip
     if debug:
         wrong = slots[(slots < 0) | (slots >= num_blocks * block_size)].tolist()
-        require(
-            not wrong, f"slot {wrong[:1]} is out of range; 0 to {num_blocks * block_size - 1}"
-        )
+        require(not wrong, f"slot {wrong[:1]} is out of range; 0 to {num_blocks * block_size - 1}")
     weights = norm[:2] if norm else (projected, projected)  # pointers that are not read
     write_kv_kernel[(num_tokens, triton.cdiv(all_heads, HEADS_PER_PROGRAM))](
         query, key_cache, value_cache, projected, cos, sin, slots, *weights,
