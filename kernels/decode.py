@@ -21,7 +21,7 @@ from schedsim.kernels.checks import (
     check_tensor,
     require,
 )
-from schedsim.kernels.decode_plan import LSE_COPIES, DecodePlan, decode_rows
+from schedsim.kernels.decode_plan import DecodePlan, decode_rows
 
 LOG2_E = math.log2(math.e)
 
@@ -35,7 +35,8 @@ def decode_kernel(
     value_cache,  # the same form and strides
     blocks,  # PAGED: table [sequences, width] int32, else first blocks [sequences] int32
     records,  # [grid, FIELDS] int32: the plan
-    partials,  # [grid, heads, HEAD_DIM + LSE_COPIES] float32: output, log2 of its weights' sum
+    partial_output,  # [grid, heads, HEAD_DIM] float32
+    partial_lse,  # [grid, heads] float32: log2 of the sum of the weights
     arrivals,  # [sequences · kv_heads] int32, zeros
     # sizes
     scale_log2,  # softmax scale · log2(e)
@@ -79,7 +80,8 @@ def decode_kernel(
     rows = tl.arange(0, ROWS)
     dims = tl.arange(0, DIM)
     tokens = tl.arange(0, TILE)
-    in_head = (rows[:, None] < GROUP) & (dims[None, :] < HEAD_DIM)
+    in_dims = dims[None, :] < HEAD_DIM
+    in_head = (rows[:, None] < GROUP) & in_dims
     query_rows = query + sequence.to(tl.int64) * query_sequence + head * GROUP * query_head
     q = tl.load(query_rows + rows[:, None] * query_head + dims[None, :], mask=in_head, other=0.0)
 
@@ -90,18 +92,13 @@ def decode_kernel(
     maximum = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     accumulator = tl.zeros([ROWS, DIM], tl.float32)
-    tile_blocks = token_blocks(own_blocks, first + tokens, end, PAGED, BLOCK_SIZE)
     for start in tl.range(first, end, TILE):
+        tile_blocks = token_blocks(own_blocks, start + tokens, end, PAGED, BLOCK_SIZE)
         offsets = token_offsets(tile_blocks, start + tokens, cache_block, cache_token, BLOCK_SIZE)
         inside = start + tokens < end
-        if HEAD_DIM == DIM:
-            mask = inside[:, None]
-        else:
-            mask = inside[:, None] & (dims[None, :] < HEAD_DIM)
+        mask = inside[:, None] if HEAD_DIM == DIM else inside[:, None] & in_dims
         k = tl.load(keys_head + offsets[:, None] + dims[None, :], mask=mask, other=0.0)
         v = tl.load(values_head + offsets[:, None] + dims[None, :], mask=mask, other=0.0)
-        # The next tile's block ids are on their way while this tile is worked on.
-        tile_blocks = token_blocks(own_blocks, start + TILE + tokens, end, PAGED, BLOCK_SIZE)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale_log2
         scores = tl.where(inside[None, :], scores, float("-inf"))
         new_maximum = tl.maximum(maximum, tl.max(scores, axis=1))
@@ -123,20 +120,18 @@ def decode_kernel(
         )
     else:
         heads = kv_heads * GROUP
-        width: tl.constexpr = HEAD_DIM + LSE_COPIES
         place = own_place.to(tl.int64) * heads + head * GROUP
-        partial_rows = partials + (place + rows[:, None]) * width
-        copies = tl.arange(0, LSE_COPIES)
-        lse = tl.broadcast_to((maximum + tl.log2(total))[:, None], [ROWS, LSE_COPIES])
+        partial_rows = partial_output + (place + rows[:, None]) * HEAD_DIM
         tl.store(partial_rows + dims[None, :], accumulator, mask=in_head)
-        tl.store(partial_rows + HEAD_DIM + copies[None, :], lse, mask=rows[:, None] < GROUP)
+        tl.store(partial_lse + place + rows, maximum + tl.log2(total), mask=rows < GROUP)
         tl.debug_barrier()  # every thread's part is written before the arrival is counted
         arrival = arrivals + sequence * kv_heads + head
         if tl.atomic_add(arrival, 1, sem="acq_rel") == num_splits - 1:
             tl.store(arrival, 0)
             _combine(
                 output_rows,
-                partials,
+                partial_output,
+                partial_lse,
                 first_place,
                 num_splits,
                 head,
@@ -152,7 +147,8 @@ def decode_kernel(
 @triton.jit
 def _combine(
     output_rows,
-    partials,
+    partial_output,
+    partial_lse,
     first_place,
     num_splits,
     head,
@@ -167,30 +163,21 @@ def _combine(
     ROWS: tl.constexpr = triton.next_power_of_2(GROUP)
     rows = tl.arange(0, ROWS)
     dims = tl.arange(0, DIM)
-    copies = tl.arange(0, LSE_COPIES)
     maximum = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     accumulator = tl.zeros([ROWS, DIM], tl.float32)
-    # Written by other multiprocessors in this launch, so read past this one's own cache: loads of
-    # 16 bytes, which several steps have under way at once.
-    for start in tl.range(0, num_splits, SPLITS_AT_ONCE, num_stages=4):
+    for start in range(0, num_splits, SPLITS_AT_ONCE):
         splits = start + tl.arange(0, SPLITS_AT_ONCE)
         places = (first_place + splits[:, None]) * heads + head * GROUP + rows[None, :]
-        here = ((splits[:, None] < num_splits) & (rows[None, :] < GROUP))[:, :, None]
-        part = partials + places.to(tl.int64)[:, :, None] * (HEAD_DIM + LSE_COPIES)
+        here = (splits[:, None] < num_splits) & (rows[None, :] < GROUP)
+        # Written by other multiprocessors in this launch: read past this one's own cache.
+        lse = tl.load(partial_lse + places, mask=here, other=float("-inf"), cache_modifier=".cg")
         output = tl.load(
-            part + dims[None, None, :],
-            mask=here & (dims[None, None, :] < HEAD_DIM),
+            partial_output + places.to(tl.int64)[:, :, None] * HEAD_DIM + dims[None, None, :],
+            mask=here[:, :, None] & (dims[None, None, :] < HEAD_DIM),
             other=0.0,
             cache_modifier=".cg",
         )
-        lse = tl.load(
-            part + HEAD_DIM + copies[None, None, :],
-            mask=here & (copies[None, None, :] < LSE_COPIES),
-            other=float("-inf"),
-            cache_modifier=".cg",
-        )
-        lse = tl.max(lse, axis=2)
         new_maximum = tl.maximum(maximum, tl.max(lse, axis=0))
         safe = tl.where(new_maximum == float("-inf"), 0.0, new_maximum)  # of padding rows
         weights = tl.exp2(lse - safe[None, :])
@@ -296,7 +283,7 @@ def _decode(
     dim = triton.next_power_of_2(head_dim)
     decode_kernel[(kv_heads, sequences + plan.target_splits)](
         output, query, key_cache, value_cache, blocks,
-        plan.records, plan.partials, plan.arrivals,
+        plan.records, plan.partial_output, plan.partial_lse, plan.arrivals,
         scale * LOG2_E, kv_heads,
         output.stride(0), output.stride(1), query.stride(0), query.stride(1),
         *key_cache.stride()[:3], blocks.stride(0),
@@ -308,7 +295,7 @@ def _decode(
         DIM=dim,
         TILE=plan.tiles.tokens,
         FIELDS=plan.records.shape[1],
-        SPLITS_AT_ONCE=max(1, 4096 // (dim * triton.next_power_of_2(group))),
+        SPLITS_AT_ONCE=max(1, 8192 // (dim * triton.next_power_of_2(group))),
         PRECISION="ieee" if query.dtype == torch.float32 else "tf32",
         EARLY=starts_early(query.device),
         launch_pdl=starts_early(query.device),

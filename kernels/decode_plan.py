@@ -29,9 +29,6 @@ its first split among the partial results, own place there; the rest pads it to 
 SEQUENCES_PER_PROGRAM: tl.constexpr = tl.constexpr(32)
 SEQUENCES_AT_ONCE: tl.constexpr = tl.constexpr(128)
 
-LSE_COPIES: tl.constexpr = tl.constexpr(4)
-"""A partial result's log-sum stands four times behind its output: 16 bytes, like the rest."""
-
 
 class DecodeTiles(NamedTuple):
     """How a decode program walks its split: tokens at once, warps, loads in flight."""
@@ -168,8 +165,8 @@ class DecodePlan:
             return torch.empty(shape, dtype=dtype, device=self.device)
 
         self.records = empty(self.capacity, RECORD, dtype=torch.int32)
-        width = head_dim + LSE_COPIES.value
-        self.partials = empty(self.capacity, heads, width, dtype=torch.float32)
+        self.partial_output = empty(self.capacity, heads, head_dim, dtype=torch.float32)
+        self.partial_lse = empty(self.capacity, heads, dtype=torch.float32)
         # How many splits of a (sequence, KV head) are done; the last one sets it back to zero.
         self.arrivals = torch.zeros(max_sequences * kv_heads, dtype=torch.int32, device=self.device)
 
