@@ -108,6 +108,8 @@ def check_caches(query: Tensor, key_cache: Tensor, value_cache: Tensor) -> None:
         f"key_cache {list(key_cache.shape)} with strides {key_cache.stride()} and value_cache "
         f"{list(value_cache.shape)} with strides {value_cache.stride()} differ",
     )
+    reach = (len(key_cache) - 1) * key_cache.stride(0) * key_cache.element_size()
+    require(reach < 2**35, f"the caches span {reach / 2**30:.0f} GiB; at most 32 are supported")
     check_heads(query.shape[1], key_cache.shape[2], query.shape[2])
 
 

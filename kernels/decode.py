@@ -80,6 +80,7 @@ def decode_kernel(
     rows = tl.arange(0, ROWS)
     dims = tl.arange(0, DIM)
     tokens = tl.arange(0, TILE)
+    UNIT: tl.constexpr = 128 // query.dtype.element_ty.primitive_bitwidth
     in_dims = dims[None, :] < HEAD_DIM
     in_head = (rows[:, None] < GROUP) & in_dims
     query_rows = query + sequence.to(tl.int64) * query_sequence + head * GROUP * query_head
@@ -93,8 +94,10 @@ def decode_kernel(
     total = tl.zeros([ROWS], tl.float32)
     accumulator = tl.zeros([ROWS, DIM], tl.float32)
     for start in tl.range(first, end, TILE):
-        tile_blocks = token_blocks(own_blocks, start + tokens, end, PAGED, BLOCK_SIZE)
-        offsets = token_offsets(tile_blocks, start + tokens, cache_block, cache_token, BLOCK_SIZE)
+        tile_blocks = token_blocks(own_blocks, start, tokens, end, PAGED, BLOCK_SIZE)
+        offsets = token_offsets(
+            tile_blocks, start, tokens, cache_block, cache_token, BLOCK_SIZE, TILE, UNIT
+        )
         inside = start + tokens < end
         mask = inside[:, None] if HEAD_DIM == DIM else inside[:, None] & in_dims
         k = tl.load(keys_head + offsets[:, None] + dims[None, :], mask=mask, other=0.0)
@@ -300,6 +303,7 @@ def _decode(
         EARLY=starts_early(query.device),
         launch_pdl=starts_early(query.device),
         num_warps=plan.tiles.warps,
-        num_stages=plan.tiles.stages,
+        # A tile's block ids are fetched as far ahead of its keys as these of their use.
+        num_stages=2 * plan.tiles.stages - 1 if paged else plan.tiles.stages,
     )  # fmt: skip
     return output

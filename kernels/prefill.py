@@ -139,11 +139,12 @@ def _attend(
     """The context tiles from `begin` to `stop`; on the diagonal rows see up to `last_seen`."""
     tokens = tl.arange(0, TILE)
     dims = tl.arange(0, DIM)
+    UNIT: tl.constexpr = 128 // q.dtype.primitive_bitwidth
     in_head = (dims < HEAD_DIM)[None, :] & (tokens >= 0)[:, None]
     if COPY_ENGINE:
         block = _block(own_blocks, begin, stop, PAGED, BLOCK_SIZE)
     else:
-        tile_blocks = token_blocks(own_blocks, begin + tokens, end, PAGED, BLOCK_SIZE)
+        tile_blocks = token_blocks(own_blocks, begin, tokens, end, PAGED, BLOCK_SIZE)
     for start in tl.range(begin, stop, TILE):
         # The next tile's block ids are on their way while this tile is worked on.
         if COPY_ENGINE:
@@ -154,13 +155,13 @@ def _attend(
             block = _block(own_blocks, start + TILE, stop, PAGED, BLOCK_SIZE)
         else:
             offsets = token_offsets(
-                tile_blocks, start + tokens, cache_block, cache_token, BLOCK_SIZE
+                tile_blocks, start, tokens, cache_block, cache_token, BLOCK_SIZE, TILE, UNIT
             )
             elements = (offsets + head * cache_head)[:, None] + dims[None, :]
             mask = in_head & (start + tokens < end)[:, None] if DIAGONAL else in_head
             k = tl.load(key_cache + elements, mask=mask, other=0.0)
             v = tl.load(value_cache + elements, mask=mask, other=0.0)
-            tile_blocks = token_blocks(own_blocks, start + TILE + tokens, end, PAGED, BLOCK_SIZE)
+            tile_blocks = token_blocks(own_blocks, start + TILE, tokens, end, PAGED, BLOCK_SIZE)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         if DIAGONAL:
             sees = (start + tokens)[None, :] <= last_seen[:, None]
