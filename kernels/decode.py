@@ -219,6 +219,7 @@ def paged_decode(
         KernelError: a wrong type, shape, stride or device; under `debug` a length below 1 or a
             block id out of range.
     """
+    check_query(query)
     check_block_size(key_cache.shape[1])
     check_tensor(
         "block_table", block_table, shape=(len(query), None), dtype=torch.int32,
@@ -242,6 +243,7 @@ def contiguous_decode(
     """`paged_decode` without the table: sequence s lies in consecutive blocks from
     `first_blocks[s]` (int32) on. Keys [tokens, …] are `keys.view(-1, block_size, …)`.
     """
+    check_query(query)
     check_tensor(
         "first_blocks", first_blocks, shape=(len(query),), dtype=torch.int32,
         device=query.device, contiguous=True,
@@ -265,7 +267,6 @@ def _decode(
     *,
     paged: bool,
 ) -> Tensor:
-    check_query(query)
     check_caches(query, key_cache, value_cache)
     sequences, heads, head_dim = query.shape
     kv_heads = key_cache.shape[2]

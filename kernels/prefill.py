@@ -207,6 +207,7 @@ def paged_prefill(
     Raises:
         KernelError: a wrong type, shape, stride or device; under `debug` a block id out of range.
     """
+    check_query(query)
     check_block_size(key_cache.shape[1])
     check_tensor(
         "block_table", block_table, shape=(plan.num_sequences, None), dtype=torch.int32,
@@ -231,6 +232,7 @@ def contiguous_prefill(
     """`paged_prefill` without the table: sequence s lies in consecutive blocks from
     `first_blocks[s]` (int32) on. Keys [tokens, …] are `keys.view(-1, block_size, …)`.
     """
+    check_query(query)
     check_tensor(
         "first_blocks", first_blocks, shape=(plan.num_sequences,), dtype=torch.int32,
         device=query.device, contiguous=True,
@@ -249,7 +251,6 @@ def _prefill(
     *,
     paged: bool,
 ) -> Tensor:
-    check_query(query)
     check_caches(query, key_cache, value_cache)
     tokens, heads, head_dim = query.shape
     kv_heads = key_cache.shape[2]
@@ -267,7 +268,9 @@ def _prefill(
     check_tensor("output", output, shape=tuple(query.shape), dtype=query.dtype, device=query.device)
     block_size = key_cache.shape[1]
     copied = block_size >= 64 and uses_copy_engine(key_cache)
-    tiles = prefill_tiles(head_dim, query.dtype, block_size if copied else None)
+    tiles = prefill_tiles(
+        head_dim, query.dtype, shared_memory(query.device), block_size if copied else None
+    )
     matrices: tuple[TensorDescriptor | None, ...] = (None, None)
     if copied:
         matrices = tuple(_matrix(cache, tiles.tokens) for cache in (key_cache, value_cache))
@@ -289,6 +292,13 @@ def _prefill(
         num_stages=tiles.stages,
     )  # fmt: skip
     return output
+
+
+def shared_memory(device: torch.device) -> int:
+    """Bytes of shared memory that a program may have; the interpreter gets an A100's."""
+    if device.type != "cuda":
+        return 163 * 1024
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
 
 
 def uses_copy_engine(cache: Tensor) -> bool:

@@ -13,6 +13,12 @@ RECORD = 4
 """int32 fields of a tile's record: sequence, first row of the query, position of that row in its
 sequence, rows."""
 
+STAGES = 3
+"""Context tiles in shared memory: one in use, two on their way."""
+
+RESERVED_MEMORY = 2048
+"""Bytes of shared memory that the compiler takes beside the tiles."""
+
 
 class PrefillTiles(NamedTuple):
     """How a prefill program works: rows of query (tokens × heads of a group), tokens of context at
@@ -29,17 +35,20 @@ def prefill_rows(dtype: torch.dtype) -> int:
     return 64 if dtype == torch.float32 else 128
 
 
-def prefill_tiles(head_dim: int, dtype: torch.dtype, copied_block: int | None) -> PrefillTiles:
-    """Tiles of 16 KB of keys gathered token by token, or of 32 KB where the copy engine fetches
-    them from blocks of `copied_block` tokens; as many stages as shared memory holds, up to 3."""
+def prefill_tiles(
+    head_dim: int, dtype: torch.dtype, shared_memory: int, copied_block: int | None
+) -> PrefillTiles:
+    """The longest tiles, up to 128 tokens, of which shared memory (bytes) holds three stages.
+
+    The copy engine's tiles lie within a block, of `copied_block` tokens.
+    """
     rows = prefill_rows(dtype)
     row_bytes = triton.next_power_of_2(head_dim) * dtype.itemsize
-    if copied_block is None:
-        tokens, memory = min(128, 16384 // row_bytes), 160 * 1024
-    else:
-        tokens, memory = min(128, 32768 // row_bytes, copied_block), 224 * 1024
-    stages = (memory - rows * row_bytes) // (2 * tokens * row_bytes)
-    return PrefillTiles(rows, tokens, warps=8, stages=min(3, stages))
+    tokens = 32 if dtype == torch.float32 else min(128, copied_block or 128)
+    room = shared_memory - RESERVED_MEMORY - rows * row_bytes
+    while tokens > 16 and STAGES * 2 * tokens * row_bytes > room:
+        tokens //= 2
+    return PrefillTiles(rows, tokens, warps=8, stages=STAGES)
 
 
 class PrefillPlan:
