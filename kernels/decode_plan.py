@@ -45,8 +45,9 @@ def decode_tiles(head_dim: int, group: int, dtype: torch.dtype) -> DecodeTiles:
     want more warps for their registers.
     """
     row_bytes = triton.next_power_of_2(head_dim) * dtype.itemsize
-    warps = decode_rows(group) // 8 * (dtype.itemsize // 2) ** 2
-    return DecodeTiles(min(128, max(16, 16384 // row_bytes)), warps=min(8, warps), stages=4)
+    rows = decode_rows(group)
+    warps = 8 if dtype == torch.float32 or rows > 64 else 4 if rows > 16 else 2
+    return DecodeTiles(min(128, max(16, 16384 // row_bytes)), warps, stages=4)
 
 
 def decode_rows(group: int) -> int:

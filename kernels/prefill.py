@@ -269,7 +269,11 @@ def _prefill(
     block_size = key_cache.shape[1]
     copied = block_size >= 64 and uses_copy_engine(key_cache)
     tiles = prefill_tiles(
-        head_dim, query.dtype, shared_memory(query.device), block_size if copied else None
+        head_dim,
+        plan.rows,
+        query.dtype,
+        shared_memory(query.device),
+        block_size if copied else None,
     )
     matrices: tuple[TensorDescriptor | None, ...] = (None, None)
     if copied:
@@ -282,7 +286,7 @@ def _prefill(
         COPY_ENGINE=copied,
         BLOCK_SIZE=block_size,
         GROUP=heads // kv_heads,
-        ROWS=tiles.rows,
+        ROWS=plan.rows,
         HEAD_DIM=head_dim,
         DIM=triton.next_power_of_2(head_dim),
         TILE=tiles.tokens,

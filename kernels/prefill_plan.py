@@ -21,34 +21,38 @@ RESERVED_MEMORY = 2048
 
 
 class PrefillTiles(NamedTuple):
-    """How a prefill program works: rows of query (tokens × heads of a group), tokens of context at
-    once, warps, loads in flight."""
+    """How a prefill program walks its context: tokens at once, warps, tiles in shared memory."""
 
-    rows: int
     tokens: int
     warps: int
     stages: int
 
 
-def prefill_rows(dtype: torch.dtype) -> int:
-    """Rows of query of a program; float32 is multiplied without matrix instructions."""
-    return 64 if dtype == torch.float32 else 128
+def prefill_rows(head_dim: int, group: int, dtype: torch.dtype) -> int:
+    """Rows of query of a program, as many as registers hold: the output's are the most of them.
+
+    float32 is multiplied without matrix instructions, its operands in registers too.
+    """
+    rows = 32 if dtype == torch.float32 else 128 if head_dim <= 128 else 64
+    return max(rows, triton.next_power_of_2(group))
 
 
 def prefill_tiles(
-    head_dim: int, dtype: torch.dtype, shared_memory: int, copied_block: int | None
+    head_dim: int, rows: int, dtype: torch.dtype, shared_memory: int, copied_block: int | None
 ) -> PrefillTiles:
     """The longest tiles, up to 128 tokens, of which shared memory (bytes) holds three stages.
 
-    The copy engine's tiles lie within a block, of `copied_block` tokens.
+    The copy engine's tiles lie within a block, of `copied_block` tokens. A head dimension that is
+    padded wants registers for its masks.
     """
-    rows = prefill_rows(dtype)
-    row_bytes = triton.next_power_of_2(head_dim) * dtype.itemsize
-    tokens = 32 if dtype == torch.float32 else min(128, copied_block or 128)
-    room = shared_memory - RESERVED_MEMORY - rows * row_bytes
-    while tokens > 16 and STAGES * 2 * tokens * row_bytes > room:
+    dim = triton.next_power_of_2(head_dim)
+    tokens = min(128, copied_block or 128) if dim == head_dim else 32
+    if dtype == torch.float32:
+        tokens = 16
+    room = shared_memory - RESERVED_MEMORY - rows * dim * dtype.itemsize
+    while tokens > 16 and STAGES * 2 * tokens * dim * dtype.itemsize > room:
         tokens //= 2
-    return PrefillTiles(rows, tokens, warps=8, stages=STAGES)
+    return PrefillTiles(tokens, warps=8, stages=STAGES)
 
 
 class PrefillPlan:
@@ -89,13 +93,9 @@ class PrefillPlan:
         self.num_tokens = sum(query_lengths)
         self.num_sequences = len(query_lengths)
         self.context_lengths = tuple(context_lengths)
-        self.rows = prefill_rows(dtype)
         self.made_for = (heads, kv_heads, head_dim, dtype)
         group = heads // kv_heads
-        require(
-            group <= self.rows,
-            f"{group} query heads share a KV head; at most {self.rows} are supported",
-        )
+        self.rows = prefill_rows(head_dim, group, dtype)
         self.tokens_per_tile = self.rows // group
         records = _records(query_lengths, context_lengths, self.tokens_per_tile)
         if torch.device(device).type == "cuda":

@@ -8,6 +8,7 @@ compiles the first of two shares of the cases for Hopper. No GPU is needed.
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -74,20 +75,18 @@ def layer_kernels() -> None:
     copy_blocks(layers, layers, [(0, 1)])
 
 
-def jobs(capability: int) -> list[Callable[[], None]]:
+def jobs() -> list[Callable[[], None]]:
     """A thing to compile each."""
-    every: list[Callable[[], None]] = [layer_kernels]
-    for case in compiled():
-        for make in (decode, prefill_of, kv_write):
-            every.append(lambda make=make, case=case: make(case))  # type: ignore[misc]
-    return every
+    return [
+        layer_kernels,
+        *(partial(make, case) for case in compiled() for make in (decode, prefill_of, kv_write)),
+    ]
 
 
 def main() -> None:
     capability = int(sys.argv[1])
     share, shares = (int(number) for number in sys.argv[2].split("/"))
     prefill.shared_memory = lambda device: SHARED_LIMITS[capability]
-    copied = prefill.uses_copy_engine
 
     def fits_copy_engine(cache: torch.Tensor) -> bool:
         head_dim = cache.shape[3]
@@ -95,9 +94,8 @@ def main() -> None:
         return capability >= 90 and power_of_two and cache.element_size() == 2
 
     prefill.uses_copy_engine = fits_copy_engine
-    assert copied is not fits_copy_engine
     with compiling(capability) as usages:
-        for job in jobs(capability)[share::shares]:
+        for job in jobs()[share::shares]:
             job()
     print(json.dumps([usage._asdict() for usage in usages]))
 

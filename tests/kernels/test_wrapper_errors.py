@@ -146,21 +146,21 @@ def test_a_plan_for_another_batch_is_refused(device: str) -> None:
 def test_layer_kernels_refuse_what_they_do_not_take(device: str) -> None:
     call = Call(device)
     half = torch.zeros(3, 8, dtype=torch.float16, device=device)
-    with pytest.raises(KernelError, match="weight is torch.float32; torch.float16"):
+    with pytest.raises(KernelError, match=r"weight is torch.float32; torch.float16"):
         rms_norm(half, torch.zeros(8, device=device), 1e-5)
     with pytest.raises(KernelError, match="x has 7 columns"):
         silu_and_mul(half[:, :7])
     with pytest.raises(KernelError, match="rows must be dense"):
         silu_and_mul(half.T)
     seeds = torch.zeros(3, dtype=torch.int64, device=device)
-    with pytest.raises(KernelError, match="temperatures is torch.int64"):
+    with pytest.raises(KernelError, match=r"temperatures is torch.int64"):
         sample(half, seeds, seeds)
     projected = torch.zeros(2, 8, HEAD_DIM, dtype=torch.float16, device=device)
     slots = torch.tensor([0, 16 * 6], device=device)
     rotation = torch.zeros(2, 32, device=device)
     with pytest.raises(KernelError, match=r"slot \[96\] is out of range; 0 to 95"):
         write_kv(projected, call.keys, call.values, slots, rotation, rotation, debug=True)
-    with pytest.raises(KernelError, match="slots is torch.int32"):
+    with pytest.raises(KernelError, match=r"slots is torch.int32"):
         write_kv(projected, call.keys, call.values, slots.int(), rotation, rotation)
     with pytest.raises(KernelError, match=r"cos is \[2, 16\]"):
         write_kv(projected, call.keys, call.values, slots, rotation[:, :16], rotation)
