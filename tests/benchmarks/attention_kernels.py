@@ -189,10 +189,11 @@ def paging(pool: Pool) -> None:
         for name, lengths in batches.items():
             for block_size in (16, 32, 64, 128):
                 without = seconds(lengths, block_size, paged=False)
-                costs = [
-                    f"{(seconds(lengths, block_size, shuffled=shuffled) / without - 1) * 100:+.1f} %"
+                ratios = [
+                    seconds(lengths, block_size, shuffled=shuffled) / without
                     for shuffled in (False, True)
                 ]
+                costs = [f"{(ratio - 1) * 100:+.1f} %" for ratio in ratios]
                 rows.append((name, block_size, f"{without * 1e6:.1f}", *costs))
         header = ("batch", "block size", "contiguous, µs", "sequential table", "shuffled table")
         table_of(f"What the look-up costs: {kind}, the same code", header, rows)
