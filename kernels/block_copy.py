@@ -19,8 +19,7 @@ WORDS_PER_PROGRAM = 4096
 @triton.jit
 def copy_blocks_kernel(
     # tensors
-    source_layers,  # [layers] int64: addresses
-    target_layers,  # [layers] int64
+    addresses,  # [2, layers] int64: of the source layers, of the target layers
     pairs,  # [pairs, 2] int64: source block, target block
     # sizes
     block_words,  # int64 words of a block
@@ -31,8 +30,8 @@ def copy_blocks_kernel(
     pair = pairs + tl.program_id(2) * 2
     words = tl.program_id(0) * WORDS + tl.arange(0, WORDS)
     inside = words < block_words
-    source = tl.load(source_layers + layer).to(tl.pointer_type(tl.int64))
-    target = tl.load(target_layers + layer).to(tl.pointer_type(tl.int64))
+    source = tl.load(addresses + layer).to(tl.pointer_type(tl.int64))
+    target = tl.load(addresses + tl.num_programs(1) + layer).to(tl.pointer_type(tl.int64))
     source = tl.multiple_of(source + tl.load(pair) * block_words, 2)
     target = tl.multiple_of(target + tl.load(pair + 1) * block_words, 2)
     tl.store(target + words, tl.load(source + words, mask=inside), mask=inside)
@@ -73,18 +72,15 @@ def copy_blocks(
         f"a block is source and target in {pairs}: the copies have no order",
     )
     device = next((t.device for t in (sources[0], targets[0]) if t.is_cuda), sources[0].device)
-    block_words = sources[0][0].numel() * sources[0].element_size() // 8
-
-    def on_device(values: Sequence[object]) -> Tensor:
-        host = torch.tensor(values, dtype=torch.int64)
-        if device.type == "cuda":
-            host = host.pin_memory()  # or the copy would wait for the device
-        return host.to(device, non_blocking=True)
-
+    addresses = [tensor.data_ptr() for layers in (sources, targets) for tensor in layers]
+    numbers = torch.tensor([*addresses, *(block for pair in pairs for block in pair)])
+    if device.type == "cuda":
+        numbers = numbers.pin_memory()  # or the copy would wait for the device
+    numbers = numbers.to(device, non_blocking=True)
+    block_words = sources[0].stride(0) * sources[0].element_size() // 8
     copy_blocks_kernel[(triton.cdiv(block_words, WORDS_PER_PROGRAM), len(sources), len(pairs))](
-        on_device([tensor.data_ptr() for tensor in sources]),
-        on_device([tensor.data_ptr() for tensor in targets]),
-        on_device(pairs),
+        numbers,
+        numbers[len(addresses) :],
         block_words,
         WORDS=WORDS_PER_PROGRAM,
         num_warps=8,
@@ -99,8 +95,8 @@ def _check_layer(role: str, tensor: Tensor, first: Tensor) -> None:
     )
     require(tensor.is_contiguous(), f"a {role} layer has strides {tensor.stride()}, is not dense")
     require(
-        tensor[0].numel() * tensor.element_size() % 16 == 0 and tensor.data_ptr() % 16 == 0,
+        tensor.stride(0) * tensor.element_size() % 16 == 0 and tensor.data_ptr() % 16 == 0,
         f"a {role} layer's blocks are no multiples of 16 bytes",
     )
-    if not tensor.is_pinned():
+    if not tensor.is_cuda and not tensor.is_pinned():
         check_on_gpu(f"a {role} layer that is not pinned", tensor)

@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 
+from schedsim.kernels import decode as decode_module
 from schedsim.kernels import prefill
 from schedsim.kernels.block_copy import copy_blocks
 from schedsim.kernels.decode import contiguous_decode, paged_decode
@@ -86,6 +87,7 @@ def jobs() -> list[Callable[[], None]]:
 def main() -> None:
     capability = int(sys.argv[1])
     share, shares = (int(number) for number in sys.argv[2].split("/"))
+    decode_module.starts_early = lambda device: capability >= 90
     prefill.shared_memory = lambda device: SHARED_LIMITS[capability]
 
     def fits_copy_engine(cache: torch.Tensor) -> bool:
