@@ -52,7 +52,7 @@ def decode_tiles(head_dim: int, group: int, dtype: torch.dtype) -> DecodeTiles:
 
 def decode_rows(group: int) -> int:
     """The query heads of a KV head, padded to what a matrix instruction takes."""
-    return max(16, triton.next_power_of_2(group))
+    return max(16, int(triton.next_power_of_2(group)))
 
 
 @triton.jit

@@ -5,6 +5,8 @@ Paged and contiguous are one kernel. Blocks of a context tile's size or more are
 the chip's tensor copy engine where it has one, others token by token.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -302,7 +304,8 @@ def shared_memory(device: torch.device) -> int:
     """Bytes of shared memory that a program may have; the interpreter gets an A100's."""
     if device.type != "cuda":
         return 163 * 1024
-    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
+    properties: Any = torch.cuda.get_device_properties(device)  # torch's stubs lack the field
+    return int(properties.shared_memory_per_block_optin)
 
 
 def uses_copy_engine(cache: Tensor) -> bool:

@@ -34,7 +34,7 @@ def prefill_rows(head_dim: int, group: int, dtype: torch.dtype) -> int:
     float32 is multiplied without matrix instructions, its operands in registers too.
     """
     rows = 32 if dtype == torch.float32 else 128 if head_dim <= 128 else 64
-    return max(rows, triton.next_power_of_2(group))
+    return max(rows, int(triton.next_power_of_2(group)))
 
 
 def prefill_tiles(
