@@ -1,1 +1,1 @@
-"""Triton kernels; imports torch and triton alone."""
+"""Triton kernels and, beside each, its plain torch reference; imports torch and triton alone."""

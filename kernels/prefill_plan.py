@@ -1,0 +1,120 @@
+"""`PrefillPlan`: the query tiles of a batch of chunks, the longest first, made on the host."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from schedsim.kernels.checks import check_heads, require
+
+RECORD = 4
+"""int32 fields of a tile's record: sequence, first row of the query, position of that row in its
+sequence, rows."""
+
+STAGES = 3
+"""Context tiles in shared memory: one in use, two on their way."""
+
+RESERVED_MEMORY = 2048
+"""Bytes of shared memory that the compiler takes beside the tiles."""
+
+
+class PrefillTiles(NamedTuple):
+    """How a prefill program walks its context: tokens at once, warps, tiles in shared memory."""
+
+    tokens: int
+    warps: int
+    stages: int
+
+
+def prefill_rows(head_dim: int, group: int, dtype: torch.dtype) -> int:
+    """Rows of query of a program, as many as registers hold: the output's are the most of them.
+
+    float32 is multiplied without matrix instructions, its operands in registers too.
+    """
+    rows = 32 if dtype == torch.float32 else 128 if head_dim <= 128 else 64
+    return max(rows, int(triton.next_power_of_2(group)))
+
+
+def prefill_tiles(
+    head_dim: int, rows: int, dtype: torch.dtype, shared_memory: int, copied_block: int | None
+) -> PrefillTiles:
+    """The longest tiles, up to 128 tokens, of which shared memory (bytes) holds three stages.
+
+    The copy engine's tiles lie within a block, of `copied_block` tokens. A head dimension that is
+    padded wants registers for its masks.
+    """
+    dim = triton.next_power_of_2(head_dim)
+    tokens = min(128, copied_block or 128) if dim == head_dim else 32
+    if dtype == torch.float32:
+        tokens = 16
+    room = shared_memory - RESERVED_MEMORY - rows * dim * dtype.itemsize
+    while tokens > 16 and STAGES * 2 * tokens * dim * dtype.itemsize > room:
+        tokens //= 2
+    return PrefillTiles(tokens, warps=8, stages=STAGES)
+
+
+class PrefillPlan:
+    """Which program computes which rows; made once an iteration, read by every layer.
+
+    `context_lengths` include the chunk: the chunk is the last tokens of its context.
+    """
+
+    def __init__(
+        self,
+        query_lengths: Sequence[int],
+        context_lengths: Sequence[int],
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        """Plan on the host and copy to `device` without waiting; O(tiles).
+
+        Raises:
+            KernelError: a length below 1, or a chunk longer than its context; names the sequence.
+        """
+        check_heads(heads, kv_heads, head_dim)
+        require(
+            len(query_lengths) == len(context_lengths) > 0,
+            f"{len(query_lengths)} query lengths and {len(context_lengths)} context lengths",
+        )
+        for sequence, (rows, context) in enumerate(
+            zip(query_lengths, context_lengths, strict=True)
+        ):
+            require(
+                1 <= rows <= context,
+                f"sequence {sequence} has {rows} query tokens in a context of {context}; "
+                "at least 1 and at most the context are expected",
+            )
+        self.num_tokens = sum(query_lengths)
+        self.num_sequences = len(query_lengths)
+        self.context_lengths = tuple(context_lengths)
+        self.made_for = (heads, kv_heads, head_dim, dtype)
+        group = heads // kv_heads
+        self.rows = prefill_rows(head_dim, group, dtype)
+        self.tokens_per_tile = self.rows // group
+        records = _records(query_lengths, context_lengths, self.tokens_per_tile)
+        if torch.device(device).type == "cuda":
+            records = records.pin_memory()  # or the copy would wait for the device
+        self.records: Tensor = records.to(device, non_blocking=True)
+
+
+def _records(
+    query_lengths: Sequence[int], context_lengths: Sequence[int], tokens_per_tile: int
+) -> Tensor:
+    """[tiles, RECORD] int32, those that read the most context first."""
+    queries = torch.tensor(query_lengths)
+    contexts = torch.tensor(context_lengths)
+    num_tiles = (queries + tokens_per_tile - 1) // tokens_per_tile
+    sequence = torch.repeat_interleave(num_tiles)
+    first_tile = (num_tiles.cumsum(0) - num_tiles)[sequence]
+    offset = (torch.arange(len(sequence)) - first_tile) * tokens_per_tile
+    first_row = (queries.cumsum(0) - queries)[sequence] + offset
+    position = (contexts - queries)[sequence] + offset
+    rows = torch.minimum(queries[sequence] - offset, torch.tensor(tokens_per_tile))
+    order = torch.argsort(position + rows, descending=True, stable=True)
+    return torch.stack((sequence, first_row, position, rows), dim=1)[order].to(torch.int32)
