@@ -152,12 +152,41 @@ def test_after_no_memory_the_next_policy_runs(
     assert manifest(out / "static")["complete"] is True
 
 
-def test_an_error_of_ours_in_the_forward_pass_is_no_users_mistake(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("problem", "hint"),
+    [
+        ("CUDA error: an illegal memory access was encountered\nCompile with …", "CUDA_LAUNCH"),
+        ("The size of tensor a (3) must match the size of tensor b (4)", ""),
+    ],
+)
+def test_a_device_that_fails_keeps_what_finished_and_names_iteration_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str, hint: str
 ) -> None:
-    fails_after(monkeypatch, WARM_UPS, raising(RuntimeError("sizes do not match")))
-    with pytest.raises(RuntimeError, match="sizes do not match"):
-        command("execute", *TINY)
+    fails_after(monkeypatch, WARM_UPS + 30, raising(RuntimeError(problem)))
+    out = tmp_path / "out"
+    message = broken_off(out, *ONE_BY_ONE)
+    assert "error: cpu failed in iteration 30, which runs " in message
+    assert f"RuntimeError: {problem.splitlines()[0]} ({__file__}, line " in message
+    assert hint in message
+    assert summary(out)["requests"]["finished"] > 0
+
+
+def test_no_memory_for_token_ids_keeps_what_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token_ids = Content.token_ids
+
+    def short_of_memory(self: Content, request_id: int, *parts: Any) -> Any:
+        if request_id == 8:
+            raise MemoryError
+        return token_ids(self, request_id, *parts)
+
+    monkeypatch.setattr(Content, "token_ids", short_of_memory)
+    out = tmp_path / "out"
+    message = broken_off(out, *ONE_BY_ONE)
+    assert "out of memory on cpu in iteration " in message
+    assert "(MemoryError)" in message
+    assert summary(out)["requests"]["finished"] == 8
 
 
 def test_no_memory_for_the_blocks_stops_before_the_run(tmp_path: Path) -> None:
@@ -165,7 +194,9 @@ def test_no_memory_for_the_blocks_stops_before_the_run(tmp_path: Path) -> None:
     assert "take fewer with --blocks" in message
 
 
-@pytest.mark.parametrize("policy", ["RaisesAtToken", "RaisesWhenOneFinishes"])
+@pytest.mark.parametrize(
+    "policy", ["RaisesAtToken", "RaisesWhenOneFinishes", "ExitsWhenOneFinishes"]
+)
 def test_a_policy_that_raises_keeps_what_finished(tmp_path: Path, policy: str) -> None:
     out = tmp_path / "out"
     message = broken_off(out, "--policy", f"{BAD_POLICIES}:{policy}")
