@@ -6,7 +6,7 @@ from typing import Any
 from schedsim.config import choose_model, make_execution_settings, make_settings
 from schedsim.costs.base import StepCost
 from schedsim.experiments.execution import execute_policy, load_device_model
-from schedsim.experiments.runs import INTERRUPTED, Outcome, RunOptions, run_policy
+from schedsim.experiments.runs import Outcome, RunOptions, run_policy
 from schedsim.experiments.setup import prepare_trace
 from schedsim.policies.base import Policy
 from schedsim.results import Result
@@ -98,7 +98,7 @@ def execute(
 
 def _result(outcome: Outcome) -> Result:
     """The result of a run that came to its end; what stopped it is raised."""
-    if outcome.stopped == INTERRUPTED:
+    if outcome.is_interrupted:
         raise KeyboardInterrupt
     if outcome.error is not None:
         raise outcome.error

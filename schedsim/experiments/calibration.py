@@ -114,7 +114,7 @@ def fitted_periods(parts: Parts, iterations: Iterations) -> Floats:
 
 def error_figures(fitted: Floats, measured: Floats) -> dict[str, float | int | None]:
     """Of iterations: how many, median and 90th percentile of |fitted / measured - 1|, and the error
-    of their total time."""
+    of their total time, None where that is 0."""
     if not len(measured):
         return {"iterations": 0, "median": None, "p90": None, "total": None}
     size = np.abs(fitted - measured) / _positive(measured)
@@ -122,7 +122,7 @@ def error_figures(fitted: Floats, measured: Floats) -> dict[str, float | int | N
         "iterations": len(measured),
         "median": float(np.median(size)),
         "p90": float(np.quantile(size, 0.9)),
-        "total": float(fitted.sum() / max(measured.sum(), 1e-12) - 1),
+        "total": float(fitted.sum() / measured.sum() - 1) if measured.any() else None,
     }
 
 

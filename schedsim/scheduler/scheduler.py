@@ -80,6 +80,7 @@ class Scheduler:
             policy.group_key if overrides(policy, "group_key") else None,
         )
         self.stored_tokens = 0
+        self.num_unswapped = 0
         self.last_completion = Completion(Batch(), [])
         self.has_prefix_cache = kv_cache.has_prefix_cache
         self.needs_free_block = policy.needs_free_block and not kv_cache.reserves_growth

@@ -167,6 +167,9 @@ def test_what_does_not_fit_is_one_message(folder: Path, tmp_path: Path) -> None:
     both = ("--step-time", STEP_TIME, "--calibration", folder / "fitted.json")
     assert "either --calibration FILE" in said(trace, measured, *both)
     assert "schedsim calibrate" in said(trace, measured, "--calibration", tmp_path / "none.json")
+    record = f"recorded:{measured}"
+    told = said(trace, measured, "--step-time", record)
+    assert f"{record}: a record is no step-time model" in told
     assert "--from RUN_DIR" in refused("validate", trace, "--step-time", STEP_TIME)
     future = changed(folder, tmp_path / "future", colour="red")
     assert "settings are not of this version (unknown setting 'colour'" in said(trace, future)

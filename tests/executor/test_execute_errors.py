@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -241,7 +242,7 @@ def test_weights_of_another_shape_are_named(weights: Path) -> None:
         (("--model", "tiny", "--weights", "somewhere"), "leave --model out"),
         (("--arrivals", "burst"), "--all-at-once and --arrivals burst exclude each other"),
         (("--concurrency", 2), "leave --arrivals out"),
-        (("--estimator", "recorded:x"), "unknown step-time model"),
+        (("--estimator", "recorded:x"), "recorded:x: a record is no step-time model"),
         (("--policy", "nobody"), "unknown policy 'nobody'"),
     ],
 )
@@ -258,13 +259,13 @@ def interrupted(out: Path, mark: Path, size: int, *arguments: object) -> Ended:
     running.send_signal(signal.SIGINT)
     ended = end_of(running)
     assert ended.exit_code == 130
-    assert only_error(ended) == (
-        f"error: interrupted by the user; what had finished is kept in {out}"
-    )
+    last = len(pd.read_parquet(out / "steps.parquet")) - 1
+    stopped = f"interrupted by the user after iteration {last}"
+    assert only_error(ended) == f"error: {stopped}; what had finished is kept in {out}"
     assert names(out) == RESULTS | {"decisions.jsonl.gz"}
     written = manifest(out)
     assert written["complete"] is False
-    assert written["stopped"] == "interrupted by the user"
+    assert written["stopped"] == stopped
     return ended
 
 
