@@ -43,7 +43,7 @@ def calibrate(runs: Sequence[StoredRun]) -> FittedFile:
     error of the whole iteration, outliers held down. Deterministic.
 
     Raises:
-        ConfigError: runs of different models or devices.
+        ConfigError: runs of different models, devices or block sizes, or the same run twice.
         ResultError: too few iterations, or steps without the columns that it takes.
     """
     _check_alike(runs)
@@ -197,18 +197,27 @@ def _check_alike(runs: Sequence[StoredRun]) -> None:
                     f"{runs[0].path} and {run.path} differ in {name} ({first[name]!r} and "
                     f"{value!r}): calibrate each on its own"
                 )
+    for place, run in enumerate(runs):
+        for other in runs[:place]:
+            if run.steps_sha256 == other.steps_sha256:
+                raise ConfigError(
+                    f"{other.path} and {run.path} hold the same iterations, which would count "
+                    "twice: give each run once"
+                )
 
 
 def _machine(run: StoredRun) -> dict[str, Any]:
     """What must be equal for iterations to take equally long."""
     config, execution = run.manifest["config"], run.manifest.get("execution") or {}
+    on_gpu = str(execution.get("device")).startswith("cuda")
     return {
         "device": run.manifest.get("device"),
         "model": config.get("model"),
         "tensor_parallel": config.get("tensor_parallel"),
         "dtype": execution.get("dtype"),
         "attention": execution.get("attention"),
-        "threads": execution.get("threads"),
+        "threads": None if on_gpu else execution.get("threads"),
+        "block_size": config.get("resolved", {}).get("block_size"),
     }
 
 

@@ -205,6 +205,21 @@ def test_a_policy_that_raises_keeps_what_finished(tmp_path: Path, policy: str) -
     assert "iteration" in message
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"step_time": "roofline"}, "step_time='roofline' is for simulations"),
+        ({"tensor_parallel": 2}, "tensor_parallel=2 is for simulations"),
+        ({"devise": "cpu"}, "unknown setting 'devise'. Did you mean 'device'? Known: arrivals, "),
+    ],
+)
+def test_a_setting_that_an_execution_has_not_is_told(setting: dict[str, Any], told: str) -> None:
+    with pytest.raises(schedsim.ConfigError) as caught:
+        schedsim.execute(schedsim.sample_trace(), limit=2, token_scale=0.02, **setting)
+    assert str(caught.value).startswith(told)
+    assert "step_time" not in str(caught.value).partition("Known:")[2]
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     return saved(random_model("llama"), tmp_path / "weights")
@@ -217,10 +232,14 @@ def test_a_missing_weight_file_is_named(weights: Path) -> None:
 
 
 def test_a_directory_without_weights_or_config_is_named(tmp_path: Path) -> None:
-    for place in (tmp_path / "nowhere", tmp_path):
-        message = refused("execute", *TINY, "--weights", place)
-        assert str(place) in message
-        assert "config.json" in message
+    nowhere = tmp_path / "nowhere"
+    message = refused("execute", *TINY, "--weights", nowhere)
+    assert f"--weights {nowhere}: no such directory" in message
+    message = refused("execute", *TINY, "--weights", tmp_path)
+    assert f"--weights {tmp_path}: holds no config.json" in message
+    (tmp_path / "config.json").write_text("{")
+    message = refused("execute", *TINY, "--weights", tmp_path)
+    assert f"error: {tmp_path / 'config.json'}: not JSON" in message
 
 
 def test_weights_of_another_shape_are_named(weights: Path) -> None:
@@ -234,6 +253,8 @@ def test_weights_of_another_shape_are_named(weights: Path) -> None:
     ("arguments", "told"),
     [
         (("--device", "tpu"), "unknown device 'tpu'"),
+        (("--device", "gpu"), "unknown device 'gpu'. Did you mean 'cuda'?"),
+        (("--device", "gpu:1"), "Did you mean 'cuda:1'?"),
         (("--device", "cuda:99"), "--device cuda:99: torch sees"),
         (("--dtype", "float8"), "unknown dtype 'float8'"),
         (("--attention", "flash"), "unknown attention 'flash'"),
