@@ -16,6 +16,21 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 
+def check_weights_directory(directory: str | Path) -> None:
+    """Refuse what is no directory with a config.json, before that is read.
+
+    Raises:
+        ConfigError: it is none; names it.
+    """
+    if not Path(directory).is_dir():
+        raise ConfigError(f"--weights {directory}: no such directory; check the path")
+    if not (Path(directory) / "config.json").is_file():
+        raise ConfigError(
+            f"--weights {directory}: holds no config.json; give a directory in Hugging Face's "
+            "layout"
+        )
+
+
 def load_weights(
     directory: str | Path,
     config: ModelConfig,

@@ -35,6 +35,11 @@ def open_device(name: str | None) -> torch.device:
     if name is None:
         name = "cuda" if count else "cpu"
     kind, _, index = name.partition(":")
+    if kind == "gpu":  # by its letters nearer to cpu
+        meant = name.replace(kind, "cuda")
+        raise ConfigError(
+            f"unknown device {name!r}. Did you mean {meant!r}? Known: cpu, cuda, cuda:N."
+        )
     if name == "cpu":
         return torch.device("cpu")
     if kind != "cuda" or (name != "cuda" and not index.isdecimal()):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from schedsim.errors import ConfigError
-from schedsim.executor.checkpoint import load_weights
+from schedsim.executor.checkpoint import check_weights_directory, load_weights
 from schedsim.executor.config import load_config
 from schedsim.executor.forward_batch import Segment, build_batch
 from schedsim.executor.kv_cache import KVStore
@@ -29,9 +29,10 @@ def generate(
     `chat` puts each prompt into the model's chat template as what the user said.
 
     Raises:
-        ConfigError: the directory holds no tokenizer, or one of the errors of `load_config`,
-            `load_weights` and `generate_tokens`.
+        ConfigError: the directory is not there or holds no config.json or tokenizer, or one of the
+            errors of `load_config`, `load_weights` and `generate_tokens`.
     """
+    check_weights_directory(directory)
     config = load_config(directory)
     tokenizer = _load_tokenizer(directory)
     decoder = Decoder(config, load_weights(directory, config, dtype=dtype, device=device))

@@ -40,8 +40,10 @@ class KVStore:
         self.block_size = block_size
         self.dtype = dtype
         self.device = torch.device(device)
-        self.layers = self._allocate(shape, num_blocks, self.device)
-        self.host_layers = self._allocate(shape, num_host_blocks, torch.device("cpu"))
+        self.layers = self._allocate(shape, num_blocks, self.device, "--blocks")
+        self.host_layers = self._allocate(
+            shape, num_host_blocks, torch.device("cpu"), "host_blocks of --memory"
+        )
 
     def write(self, layer: int, keys: Tensor, values: Tensor, slot_mapping: Tensor) -> None:
         """Store keys and values [T, kv_heads, head_dim] of one layer in the slots [T]."""
@@ -62,16 +64,19 @@ class KVStore:
         """Copy (host block, device block) pairs to the device."""
         _copy(self.host_layers, self.layers, pairs)
 
-    def _allocate(self, shape: ModelSpec, num_blocks: int, device: torch.device) -> list[Tensor]:
+    def _allocate(
+        self, shape: ModelSpec, num_blocks: int, device: torch.device, option: str
+    ) -> list[Tensor]:
         size = (num_blocks + 1, 2, self.block_size, shape.kv_heads, shape.head_dim)
         try:
             return [torch.zeros(size, dtype=self.dtype, device=device) for _ in range(shape.layers)]
         except RuntimeError as error:  # torch has one class for it on a GPU and none on a CPU
             layer_bytes = torch.Size(size).numel() * self.dtype.itemsize
+            place = str(device) if option == "--blocks" else "the host"
             raise ConfigError(
                 f"{num_blocks} KV blocks of {self.block_size} tokens need "
-                f"{layer_bytes * shape.layers / 1e9:.2f} GB on {device}, which cannot be had; "
-                f"take fewer with --blocks ({str(error).splitlines()[0]})"
+                f"{layer_bytes * shape.layers / 1e9:.2f} GB on {place}, which cannot be had; "
+                f"take fewer with {option} ({str(error).splitlines()[0]})"
             ) from None
 
 

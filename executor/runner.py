@@ -6,6 +6,7 @@ all the same, because an engine pays for that; the token goes no further.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from traceback import extract_tb
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +98,73 @@ class ModelRunner:
 
         `padding` are the scheduler's padding members. Right from the decision until the batch is
         completed.
+
+        Raises:
+            ExecutionError: no memory, or the device fails; names the iteration.
         """
+        with self._told_if_it_fails(batch):
+            segments, sampling = self._segments(batch, padding)
+            forward = self._build(list(segments.values())) if segments else None
+        return PreparedBatch(batch, forward, sampling)
+
+    def launch(self, prepared: PreparedBatch) -> LaunchedBatch:
+        """Give the device its work: the transfers, the model, the samples.
+
+        Raises:
+            ExecutionError: no memory, or the device fails; names the iteration.
+        """
+        batch = prepared.batch
+        timer = self._timer
+        visible = None
+        with self._told_if_it_fails(batch):
+            timer.begin()
+            for _, kind, pairs in batch.transfers:
+                self._copies[kind](pairs)
+            if prepared.forward is not None:
+                visible = self._sample(self.decoder.forward(prepared.forward, self.store))
+            timer.end()
+        return LaunchedBatch(prepared, visible)
+
+    def wait(self, launched: LaunchedBatch) -> float:
+        """Return when the host can see the tokens: the seconds that the device worked.
+
+        Raises:
+            ExecutionError: logits that are not finite, or as `launch`.
+        """
+        batch = launched.prepared.batch
+        with self._told_if_it_fails(batch):
+            seconds = self._timer.seconds()
+            tokens = [] if launched.visible is None else launched.visible.tolist()
+        for request, token in zip(launched.prepared.sampling, tokens, strict=True):
+            if token == _NOT_FINITE:
+                raise self._not_finite(batch, request)
+        return seconds
+
+    def warm_up(self) -> None:
+        """Run a prefill, a decode and both in one batch, so that no iteration pays for first calls.
+
+        Writes nothing but the null block.
+
+        Raises:
+            ExecutionError: no memory, or the device fails.
+        """
+        vocab = self.decoder.config.shape.vocab
+        length = min(WARM_UP_TOKENS, self.decoder.config.shape.max_model_len)
+        blocks = min(-(-length // self.store.block_size), self.store.num_blocks)
+        length = min(length, blocks * self.store.block_size)
+        table = list(range(1, blocks + 1))
+        prefill = Segment([token % vocab for token in range(length)], 0, table, writes=False)
+        decode = Segment([0], length - 1, table, writes=False)
+        for segments in ([prefill], [decode], [prefill, decode]):
+            with self._told_if_it_fails(None):
+                self._sample(self.decoder.forward(self._build(segments), self.store)).tolist()
+
+    # ---- inside
+
+    def _segments(
+        self, batch: Batch, padding: Sequence[Request]
+    ) -> tuple[dict[int, Segment], list[Request]]:
+        """The segment of each request that takes part, and who samples."""
         segments: dict[int, Segment] = {}
         sampling = []
         emitting = {request.id for request in [*batch.decodes, *batch.first_tokens]}
@@ -114,63 +181,7 @@ class ModelRunner:
                 segments[request.id] = segment._replace(writes=False)
                 sampling.append(request)
         self._windows = {request_id: self._windows[request_id] for request_id in segments}
-        with self._told_if_out_of_memory(batch):
-            forward = self._build(list(segments.values())) if segments else None
-        return PreparedBatch(batch, forward, sampling)
-
-    def launch(self, prepared: PreparedBatch) -> LaunchedBatch:
-        """Give the device its work: the transfers, the model, the samples.
-
-        Raises:
-            ExecutionError: no memory; names the iteration.
-        """
-        batch = prepared.batch
-        timer = self._timer
-        visible = None
-        with self._told_if_out_of_memory(batch):
-            timer.begin()
-            for _, kind, pairs in batch.transfers:
-                self._copies[kind](pairs)
-            if prepared.forward is not None:
-                visible = self._sample(self.decoder.forward(prepared.forward, self.store))
-            timer.end()
-        return LaunchedBatch(prepared, visible)
-
-    def wait(self, launched: LaunchedBatch) -> float:
-        """Return when the host can see the tokens: the seconds that the device worked.
-
-        Raises:
-            ExecutionError: logits that are not finite, or no memory; names the iteration.
-        """
-        batch = launched.prepared.batch
-        with self._told_if_out_of_memory(batch):
-            seconds = self._timer.seconds()
-            tokens = [] if launched.visible is None else launched.visible.tolist()
-        for request, token in zip(launched.prepared.sampling, tokens, strict=True):
-            if token == _NOT_FINITE:
-                raise self._not_finite(batch, request)
-        return seconds
-
-    def warm_up(self) -> None:
-        """Run a prefill, a decode and both in one batch, so that no iteration pays for first calls.
-
-        Writes nothing but the null block.
-
-        Raises:
-            ExecutionError: no memory.
-        """
-        vocab = self.decoder.config.shape.vocab
-        length = min(WARM_UP_TOKENS, self.decoder.config.shape.max_model_len)
-        blocks = min(-(-length // self.store.block_size), self.store.num_blocks)
-        length = min(length, blocks * self.store.block_size)
-        table = list(range(1, blocks + 1))
-        prefill = Segment([token % vocab for token in range(length)], 0, table, writes=False)
-        decode = Segment([0], length - 1, table, writes=False)
-        for segments in ([prefill], [decode], [prefill, decode]):
-            with self._told_if_out_of_memory(None):
-                self._sample(self.decoder.forward(self._build(segments), self.store)).tolist()
-
-    # ---- inside
+        return segments, sampling
 
     def _segment(self, request: Request, start: int, end: int, samples: bool) -> Segment:
         window = self._windows.get(request.id)
@@ -205,13 +216,12 @@ class ModelRunner:
         )
 
     @contextmanager
-    def _told_if_out_of_memory(self, batch: Batch | None) -> Iterator[None]:
+    def _told_if_it_fails(self, batch: Batch | None) -> Iterator[None]:
+        """What torch, the driver or numpy raises becomes an ExecutionError that says when."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            problem = str(error).partition("\n")[0]
+            problem = str(error).strip().partition("\n")[0] or type(error).__name__
             where = "before the first iteration"
             if batch is not None:
                 tokens = batch.prefill_tokens + batch.decode_requests
@@ -220,7 +230,15 @@ class ModelRunner:
                     f"in iteration {batch.iteration}, which runs {tokens} tokens of {requests} "
                     "requests"
                 )
+            if is_out_of_memory(error):
+                raise ExecutionError(
+                    f"out of memory on {self.decoder.device} {where}; take fewer --blocks, a "
+                    f"smaller --token-budget or fewer --max-seqs ({problem})"
+                ) from error
+            line = extract_tb(error.__traceback__)[-1]
+            # A GPU tells of a failure at the next call, wherever that is.
+            hint = "; CUDA_LAUNCH_BLOCKING=1 shows where" if "CUDA" in problem else ""
             raise ExecutionError(
-                f"out of memory on {self.decoder.device} {where}; take fewer --blocks, a smaller "
-                f"--token-budget or fewer --max-seqs ({problem})"
+                f"{self.decoder.device} failed {where}: {type(error).__name__}: {problem} "
+                f"({line.filename}, line {line.lineno}){hint}"
             ) from error

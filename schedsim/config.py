@@ -13,6 +13,9 @@ MAX_BLOCKS = 2**24
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
+SIMULATED_ONLY = frozenset({"step_time", "tensor_parallel"})
+"""The `RunSettings` that an execution has no use for."""
+
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
@@ -86,6 +89,23 @@ def make_execution_settings(**values: Any) -> ExecutionSettings:
         ConfigError: as `make_settings`.
     """
     return _made(ExecutionSettings, values)
+
+
+def check_execution_keywords(values: dict[str, Any]) -> None:
+    """Refuse among the keyword arguments of an execution what is none of its settings.
+
+    Raises:
+        ConfigError: it is a simulation's, or nobody's; names the setting.
+    """
+    for name, value in values.items():
+        if name in SIMULATED_ONLY:
+            raise ConfigError(
+                f"{name}={value!r} is for simulations: an execution measures its time, on one "
+                "device; leave it out"
+            )
+        if name not in RunSettings.model_fields:
+            known = {*RunSettings.model_fields, *ExecutionSettings.model_fields} - SIMULATED_ONLY
+            raise unknown_name("setting", name, known)
 
 
 def choose_model(model: str | None, execution: ExecutionSettings) -> str:

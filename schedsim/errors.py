@@ -22,7 +22,7 @@ class ExecutionError(SchedsimError):
 
 
 class ReplayError(SchedsimError):
-    """A replay of a recorded run decided otherwise than that run."""
+    """A replay of a recorded run decided otherwise than that run, or was stopped where it was."""
 
 
 class OutputError(SchedsimError):

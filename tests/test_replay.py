@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from schedsim.costs import load_recorded
-from tests.cli.commands import refused, schedsim
+from tests.cli.commands import manifest, only_error, refused, schedsim
 
 PRESSURE = (
     "--limit",
@@ -107,19 +108,56 @@ def test_a_run_that_was_stopped_is_replayed_to_where_it_stopped(tmp_path: Path) 
     replayed = schedsim(
         "run", "-q", *arguments, "--step-time", f"recorded:{tmp_path / 'first'}", "--out", again
     )
-    assert replayed.exit_code == 0, replayed.stderr
+    assert replayed.exit_code == 2
+    told = manifest(again)
+    assert told["complete"] is False
+    assert told["stopped"] == (
+        f"the recorded run {tmp_path / 'first'} was stopped after 300 iterations, and so is its "
+        "replay"
+    )
+    assert only_error(replayed) == (
+        f"error: {told['stopped']}; what had finished is kept in {again}"
+    )
     steps = [tmp_path / name / "steps.parquet" for name in ("first", "again")]
     assert steps[0].read_bytes() == steps[1].read_bytes()
     assert decisions(tmp_path / "first") == decisions(again)
-    (note,) = [
-        n for n in json.loads((again / "manifest.json").read_text())["notes"] if "stops" in n
-    ]
+    (note,) = [text for text in told["notes"] if "stops" in text]
     assert note.endswith("iterations, and so does this one")
 
 
 def test_what_is_no_run_is_told(tmp_path: Path) -> None:
     assert "write recorded:RUN_DIR" in refused("run", "--step-time", "recorded:")
-    missing = refused("run", "--step-time", f"recorded:{tmp_path}")
-    assert "manifest.json is not the manifest of a run" in missing
+    place = f"recorded:{tmp_path}"
+    assert "no such run directory" in refused("run", "--step-time", f"{place}/nowhere")
+    assert "is not a run directory" in refused("run", "--step-time", place)
     (tmp_path / "manifest.json").write_text("{}")
-    assert "steps.parquet cannot be read" in refused("run", "--step-time", f"recorded:{tmp_path}")
+    assert "has schema version None, this schedsim reads" in refused("run", "--step-time", place)
+    run(tmp_path / "run", "--limit", 5)
+    content = manifest(tmp_path / "run")
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    steps = tmp_path / "steps.parquet"
+    assert f"{steps} does not exist; run it again" in refused("run", "--step-time", place)
+    pyarrow.parquet.write_table(pyarrow.table({"start": [0.0]}), steps)
+    assert "steps.parquet lacks decided_at, decode_requests" in refused("run", "--step-time", place)
+    del content["trace"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert "holds no 'trace'" in refused("run", "--step-time", place)
+
+
+def test_a_record_of_another_trace_or_policy_is_noted(tmp_path: Path) -> None:
+    lengths = tmp_path / "lengths.csv", tmp_path / "others.csv"
+    for path, prompts in zip(lengths, (20, 21), strict=True):
+        path.write_text(f"num_prefill_tokens,num_decode_tokens\n{prompts},5\n")
+    load = ("--all-at-once", "--policy")
+    first = run(tmp_path / "first", lengths[0], *load, "vllm")
+
+    def notes(trace: Path, policy: str) -> list[str]:
+        arguments = ("run", trace, *load, policy, "--step-time", f"recorded:{first}")
+        return [text for text in schedsim(*arguments).notes if "is one of another" in text]
+
+    assert not notes(lengths[0], "vllm")
+    assert not notes(lengths[0], "vllm,watermark=0")
+    (note,) = notes(lengths[1], "vllm")
+    assert f"the run of {first} is one of another trace, lengths.csv, not of others.csv" in note
+    (note,) = notes(lengths[0], "sarathi")
+    assert f"the run of {first} is one of another policy, vllm, not of sarathi" in note

@@ -62,7 +62,7 @@ def _check_size(name: str, scaled: npt.NDArray[np.float64], token_scale: float) 
     if scaled.max() > MAX_TOKENS:
         raise ConfigError(
             f"token scale {token_scale:g} makes {name} of row {int(scaled.argmax())} "
-            f"{scaled.max():.0f} tokens long; at most {MAX_TOKENS} fit"
+            f"{scaled.max():g} tokens long; at most {MAX_TOKENS} fit"
         )
 
 

@@ -60,6 +60,11 @@ class Backend(ABC):
                 never run.
         """
 
+    @property
+    def num_iterations(self) -> int:
+        """Iterations that ended."""
+        return len(self._steps)
+
     def books_hold(self) -> bool:
         """Whether all invariants hold, so that `record` can be trusted; after an exception."""
         try:
@@ -81,4 +86,6 @@ class Backend(ABC):
             end_time=self._loop.now,
             slo=self._slo,
             interrupted=interrupted,
+            host_blocks=kv_cache.host_blocks,
+            num_unswapped=self._scheduler.num_unswapped,
         )

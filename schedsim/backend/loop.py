@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from schedsim.errors import PolicyError
+from schedsim.errors import PolicyError, SchedsimError
 from schedsim.load import Load
 from schedsim.request import Request
 from schedsim.results.step_log import StepLog
@@ -135,7 +135,6 @@ class EngineLoop:
         kv_cache = scheduler.kv_cache
         free_blocks = kv_cache.free_blocks
         use = kv_cache.use(stored) if kv_cache.reserves_growth else None
-        completion = scheduler.complete(batch, end)
         self.now = end
         self._steps.append(
             batch,
@@ -149,13 +148,12 @@ class EngineLoop:
         )
         if use is not None:
             self._steps.note_memory(use)
-        for request in completion.finished:
-            self.num_ended += 1
-            self._load.ended(request, end)
-        if scheduler.rejected:
-            self._settle_rejected(end)
-        for observer in self.observers:
-            observer.completed(scheduler, completion, start, end)
+        try:
+            completion = scheduler.complete(batch, end)
+        except SchedsimError:  # a hook's; the books are whole all the same, so the record is to be
+            self._settle(scheduler.last_completion, start, end)
+            raise
+        self._settle(completion, start, end)
         if self._check_every is not None and batch.iteration % self._check_every == 0:
             scheduler.check()
         if self._progress is not None and batch.iteration % self._progress_every == 0:
@@ -212,6 +210,17 @@ class EngineLoop:
             if scheduler.rejected:
                 self._settle_rejected(now)
             due = load.next_time
+
+    def _settle(self, completion: Completion, start: float, end: float) -> None:
+        """Tell the load and the observers what an iteration brought."""
+        scheduler = self._scheduler
+        for request in completion.finished:
+            self.num_ended += 1
+            self._load.ended(request, end)
+        if scheduler.rejected:
+            self._settle_rejected(end)
+        for observer in self.observers:
+            observer.completed(scheduler, completion, start, end)
 
     def _settle_rejected(self, now: float) -> None:
         """Tell the load who was rejected, so that it goes on without them."""

@@ -101,6 +101,8 @@ def errors_table(title: str, rows: dict[str, dict[str, Any] | None]) -> Table:
     return table
 
 
-def percent(share: float, signed: bool = False) -> str:
-    """A share as text."""
+def percent(share: float | None, signed: bool = False) -> str:
+    """A share as text; a dash for none."""
+    if share is None:
+        return "-"
     return f"{100 * share:+.2f} %" if signed else f"{100 * share:.2f} %"

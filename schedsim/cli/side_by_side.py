@@ -17,7 +17,6 @@ from schedsim.cli.working import working
 from schedsim.config import RunSettings
 from schedsim.errors import ConfigError
 from schedsim.experiments.runs import (
-    INTERRUPTED,
     Outcome,
     RunOptions,
     folder_names,
@@ -121,10 +120,10 @@ def run_all(
         options = RunOptions(directory, output.decisions, output.timeline, output.check, command)
         with progress_bar(label, len(trace), output.quiet, unit) as progress:
             outcomes[label] = run_one(trace, chosen, options, progress=progress)
-        if outcomes[label].stopped == INTERRUPTED:
+        if outcomes[label].is_interrupted:
             break
     _report(outcomes, directories, output)
-    _fail_if_stopped(outcomes, directories)
+    _fail_if_stopped(outcomes, directories, never_ran=names[len(outcomes) :])
 
 
 def _report(outcomes: dict[str, Outcome], directories: list[Path | None], output: Output) -> None:
@@ -144,15 +143,21 @@ def _report(outcomes: dict[str, Outcome], directories: list[Path | None], output
                 note(f"results in {directory}")
 
 
-def _fail_if_stopped(outcomes: dict[str, Outcome], directories: list[Path | None]) -> None:
-    stopped = []
+def _fail_if_stopped(
+    outcomes: dict[str, Outcome], directories: list[Path | None], never_ran: Sequence[str]
+) -> None:
+    stopped = [outcome for outcome in outcomes.values() if outcome.stopped is not None]
     for outcome, directory in zip(outcomes.values(), directories, strict=False):
         if outcome.stopped is not None:
-            stopped.append(outcome.stopped)
-            kept = "" if directory is None else f"; what had finished is kept in {directory}"
-            typer.echo(f"error: {outcome.stopped}{kept}", err=True)
+            told = outcome.stopped
+            if directory is not None:
+                told += f"; what had finished is kept in {directory}"
+            if outcome.is_interrupted and never_ran:
+                told += f"; never ran: {', '.join(never_ran)}"
+            typer.echo(f"error: {told}", err=True)
     if stopped:
-        raise typer.Exit(EXIT_INTERRUPTED if INTERRUPTED in stopped else EXIT_USER_ERROR)
+        is_interrupted = any(outcome.is_interrupted for outcome in stopped)
+        raise typer.Exit(EXIT_INTERRUPTED if is_interrupted else EXIT_USER_ERROR)
 
 
 def note(text: str) -> None:

@@ -17,7 +17,7 @@ from schedsim.cli.diff import EXIT_DIFFERENT, print_comparison
 from schedsim.cli.errors import user_errors
 from schedsim.cli.side_by_side import note, read_for_run
 from schedsim.cli.working import working
-from schedsim.errors import ConfigError
+from schedsim.errors import ConfigError, SchedsimError
 from schedsim.experiments.validation import Replay, Validation, requests_table
 from schedsim.experiments.validation import validate as validate_run
 from schedsim.results.directory import check_unused, write_parquet, write_whole
@@ -115,14 +115,22 @@ def validate(
 
 @contextmanager
 def _folder(out: Path | None) -> Iterator[Path]:
-    """Where both simulations write: a new directory `out`, or one that goes away."""
+    """Where both simulations write: a new directory `out`, or one that goes away.
+
+    `out` comes with the first simulation; what is in it when an error ends both is told.
+    """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="schedsim-") as scratch:
             yield Path(scratch)
-    else:
-        check_unused(out)
-        out.mkdir(parents=True, exist_ok=True)
+        return
+    check_unused(out)
+    try:
         yield out
+    except (SchedsimError, KeyboardInterrupt):
+        kept = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+        if kept:
+            note(f"not validated; kept in {out}: {', '.join(kept)}")
+        raise
 
 
 def _write(validation: Validation, out: Path) -> None:
@@ -194,10 +202,13 @@ def _remark(validation: Validation, out: Path | None) -> None:
         note(text)
     divergence = validation.divergence
     if divergence is not None:
-        where = (
-            "never" if divergence.same else f"first in iteration {divergence.iterations:,}, from 0"
-        )
-        note(f"the free simulation decides otherwise than the run: {where}")
+        if divergence.same:
+            note("the free simulation decides everything as the run did")
+        else:
+            note(
+                "the free simulation decides otherwise than the run: first in iteration "
+                f"{divergence.iterations:,}, from 0"
+            )
     if validation.seen is not None:
         note(
             f"IN-SAMPLE: the calibration saw this {validation.seen}; errors on what it never saw "

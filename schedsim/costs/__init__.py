@@ -38,6 +38,12 @@ def make_step_cost(
             a file that cannot be read.
     """
     name = text.replace(",", ":").partition(":")[0].strip()
+    if name == RECORDED:
+        raise ConfigError(
+            f"{text}: a record is no step-time model, it tells the time of the batches that ran "
+            "and of no other; give roofline, linear:FILE or fitted:FILE (`schedsim calibrate` "
+            "fits one to a run)"
+        )
     if name not in STEP_COSTS:
         raise unknown_name("step-time model", name, [*STEP_COSTS, RECORDED])
     return STEP_COSTS[name](text, model, gpu, tensor_parallel, block_size)

@@ -101,6 +101,11 @@ class FittedCost:
         """The model whose iterations were measured."""
         return self.file.provenance.get("model")
 
+    @property
+    def block_size(self) -> int | None:
+        """The tokens in a KV block of the engine that was measured; None where no file says."""
+        return self.file.provenance.get("block_size")
+
     def beyond(self, steps: StepLog) -> list[str]:
         """A note, if counts of a run exceed all that the coefficients were fitted to."""
         found = []

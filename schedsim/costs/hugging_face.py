@@ -144,9 +144,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--model {path}: cannot read it: {error}") from None
+        raise ConfigError(f"{path}: cannot read it: {error}") from None
     except json.JSONDecodeError as error:
-        raise ConfigError(f"--model {path}: not JSON: {error}") from None
+        raise ConfigError(f"{path}: not JSON: {error}") from None
     if not isinstance(config, dict):
-        raise ConfigError(f"--model {path}: not the config.json of a Hugging Face model: no object")
+        raise ConfigError(f"{path}: not the config.json of a Hugging Face model: no object")
     return config

@@ -1,14 +1,14 @@
 """`recorded:RUN_DIR`: the moments of another run, simulated or measured, iteration by iteration."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from schedsim.errors import ConfigError
+from schedsim.errors import ConfigError, ResultError
+from schedsim.results.stored_run import load_manifest, load_table
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ class RecordedTimes:
     `idle_looks[idle_offsets[i]:idle_offsets[i + 1]]` are the moments before iteration i at which
     its engine looked and ran nothing. `prefill_tokens`, `decode_requests` and `preempted` say what
     each iteration was. `complete` is false for a run that was stopped. `polled` says that its
-    requests were handed over when the engine looked, as on a device.
+    requests were handed over when the engine looked, as on a device. `manifest` is the run's.
     """
 
     name: str
@@ -45,6 +45,7 @@ class RecordedTimes:
     preempted: Ints
     complete: bool
     polled: bool
+    manifest: dict[str, Any] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.end)
@@ -58,22 +59,21 @@ def load_recorded(directory: str) -> RecordedTimes:
     """The times of the run whose results are in `directory`.
 
     Raises:
-        ConfigError: no run is there, or its steps are missing, damaged or of an older form; names
-            the file.
+        ConfigError: no run is there, it is of another version, or its steps are missing, damaged
+            or of an older form; names the file.
     """
-    import pyarrow
-    import pyarrow.parquet
-
     folder = Path(directory)
-    manifest = _read_manifest(folder, directory)
-    path = folder / "steps.parquet"
     try:
-        table = pyarrow.parquet.read_table(path, columns=list(_COLUMNS), use_threads=False)
-    except (OSError, pyarrow.ArrowInvalid, pyarrow.ArrowKeyError) as error:
+        manifest = load_manifest(folder)
+        table = load_table(folder / "steps.parquet")
+    except ResultError as error:
+        raise ConfigError(f"--step-time recorded:{directory}: {error}") from None
+    missing = set(_COLUMNS) - set(table.column_names)
+    if missing:
         raise ConfigError(
-            f"--step-time recorded:{directory}: {path} cannot be read as the steps of a run: "
-            f"{str(error).splitlines()[0]}; run it again with this version of schedsim"
-        ) from None
+            f"--step-time recorded:{directory}: steps.parquet lacks {', '.join(sorted(missing))}; "
+            "run it again with this version of schedsim"
+        )
     columns = {name: table.column(name).combine_chunks() for name in _COLUMNS}
     looks, ends = columns["idle_looks"], columns["end"]
 
@@ -92,19 +92,6 @@ def load_recorded(directory: str) -> RecordedTimes:
         decode_requests=numbers("decode_requests"),
         preempted=numbers("preempted"),
         complete=bool(manifest.get("complete")),
+        manifest=manifest,
         polled="execution" in manifest,
     )
-
-
-def _read_manifest(folder: Path, directory: str) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(manifest, dict):
-            raise ValueError("not a JSON object")
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"--step-time recorded:{directory}: {path} is not the manifest of a run: {error}; give "
-            "the directory that `schedsim run --out` or `schedsim execute --out` wrote"
-        ) from None
-    return manifest

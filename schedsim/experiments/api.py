@@ -3,10 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from schedsim.config import choose_model, make_execution_settings, make_settings
+from schedsim.config import (
+    check_execution_keywords,
+    choose_model,
+    make_execution_settings,
+    make_settings,
+)
 from schedsim.costs.base import StepCost
 from schedsim.experiments.execution import execute_policy, load_device_model
-from schedsim.experiments.runs import INTERRUPTED, Outcome, RunOptions, run_policy
+from schedsim.experiments.runs import Outcome, RunOptions, run_policy
 from schedsim.experiments.setup import prepare_trace
 from schedsim.policies.base import Policy
 from schedsim.results import Result
@@ -65,13 +70,15 @@ def execute(
 
     `weights` is a directory in Hugging Face's layout; without it `model` (default: `tiny`) gets
     random weights from the seed. `device` is `cpu`, `cuda` or `cuda:N`, `dtype` the type to compute
-    in; see `schedsim.config.ExecutionSettings`. The rest is as in `simulate`.
+    in; see `schedsim.config.ExecutionSettings`. The rest is as in `simulate`, but for `step_time`
+    and `tensor_parallel`, which an execution has not.
 
     Raises:
         ConfigError: a setting is wrong, torch is not installed, or the weights do not load.
         ExecutionError: the device cannot go on; with `out`, what had finished is kept there.
         PolicyError, OutputError: as `simulate`.
     """
+    check_execution_keywords(settings)
     execution = make_execution_settings(
         weights=None if weights is None else str(weights),
         device=device,
@@ -98,7 +105,7 @@ def execute(
 
 def _result(outcome: Outcome) -> Result:
     """The result of a run that came to its end; what stopped it is raised."""
-    if outcome.stopped == INTERRUPTED:
+    if outcome.is_interrupted:
         raise KeyboardInterrupt
     if outcome.error is not None:
         raise outcome.error

@@ -43,7 +43,7 @@ def calibrate(runs: Sequence[StoredRun]) -> FittedFile:
     error of the whole iteration, outliers held down. Deterministic.
 
     Raises:
-        ConfigError: runs of different models or devices.
+        ConfigError: runs of different models, devices or block sizes, or the same run twice.
         ResultError: too few iterations, or steps without the columns that it takes.
     """
     _check_alike(runs)
@@ -114,7 +114,7 @@ def fitted_periods(parts: Parts, iterations: Iterations) -> Floats:
 
 def error_figures(fitted: Floats, measured: Floats) -> dict[str, float | int | None]:
     """Of iterations: how many, median and 90th percentile of |fitted / measured - 1|, and the error
-    of their total time."""
+    of their total time, None where that is 0."""
     if not len(measured):
         return {"iterations": 0, "median": None, "p90": None, "total": None}
     size = np.abs(fitted - measured) / _positive(measured)
@@ -122,7 +122,7 @@ def error_figures(fitted: Floats, measured: Floats) -> dict[str, float | int | N
         "iterations": len(measured),
         "median": float(np.median(size)),
         "p90": float(np.quantile(size, 0.9)),
-        "total": float(fitted.sum() / max(measured.sum(), 1e-12) - 1),
+        "total": float(fitted.sum() / measured.sum() - 1) if measured.any() else None,
     }
 
 
@@ -197,18 +197,27 @@ def _check_alike(runs: Sequence[StoredRun]) -> None:
                     f"{runs[0].path} and {run.path} differ in {name} ({first[name]!r} and "
                     f"{value!r}): calibrate each on its own"
                 )
+    for place, run in enumerate(runs):
+        for other in runs[:place]:
+            if run.steps_sha256 == other.steps_sha256:
+                raise ConfigError(
+                    f"{other.path} and {run.path} hold the same iterations, which would count "
+                    "twice: give each run once"
+                )
 
 
 def _machine(run: StoredRun) -> dict[str, Any]:
     """What must be equal for iterations to take equally long."""
     config, execution = run.manifest["config"], run.manifest.get("execution") or {}
+    on_gpu = str(execution.get("device")).startswith("cuda")
     return {
         "device": run.manifest.get("device"),
         "model": config.get("model"),
         "tensor_parallel": config.get("tensor_parallel"),
         "dtype": execution.get("dtype"),
         "attention": execution.get("attention"),
-        "threads": execution.get("threads"),
+        "threads": None if on_gpu else execution.get("threads"),
+        "block_size": config.get("resolved", {}).get("block_size"),
     }
 
 

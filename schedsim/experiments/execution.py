@@ -37,6 +37,9 @@ INSTALL = "pip install 'schedsim[executor]'"
 
 PACKAGES = ("torch", "safetensors", "transformers")
 
+MEASURED = "measured"
+"""What stands in the manifest where a simulation has its step time."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceModel:
@@ -64,6 +67,7 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
     import torch
 
     from schedsim.executor.attention import ATTENTIONS
+    from schedsim.executor.checkpoint import check_weights_directory
     from schedsim.executor.config import load_config
     from schedsim.executor.device import choose_dtype, device_name, open_device, room_for_cache
     from schedsim.executor.model import Decoder
@@ -74,6 +78,8 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
     dtype = choose_dtype(execution.dtype, device)
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
+    if execution.weights is not None:
+        check_weights_directory(execution.weights)
     config = load_config(settings.model)
     weights = _load_weights(config, execution.weights, settings.seed, dtype, device)
     decoder = Decoder(config, weights, attention=ATTENTIONS[execution.attention])
@@ -171,6 +177,8 @@ def prepare_execution(
     from schedsim.executor.timer import make_timer
 
     policy = policy if policy is not None else make_policy(settings.policy)
+    # As the manifest tells it: no model says how long an iteration took.
+    settings = settings.model_copy(update={"step_time": MEASURED})
     settings = with_policy_defaults(settings, policy)
     decoder = model.decoder
     shape = decoder.config.shape
@@ -206,7 +214,7 @@ def prepare_execution(
         check_every=check_every,
         progress=progress,
     )
-    resolved = {**engine.resolved, "step_time": "measured"}
+    resolved = {**engine.resolved, "step_time": MEASURED}
     manifest = run_manifest(trace, settings, resolved, engine.notes, estimator, command)
     manifest["execution"] = model.described
     manifest["device"] = model.device

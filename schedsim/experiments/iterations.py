@@ -13,7 +13,7 @@ from schedsim.scheduler.batch import BatchShape
 
 Floats = npt.NDArray[np.float64]
 
-KINDS = ("prefill", "decode", "mixed")
+KINDS = ("prefill", "decode", "mixed", "copies")
 
 _SIZES = (
     "prefill_requests",
@@ -32,7 +32,7 @@ _SIZES = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Iterations:
-    """Iterations that ran something, as arrays of one length.
+    """Iterations that took time, as arrays of one length.
 
     `counts` has a column for each of `COUNTS`, `sizes` one for each field of `BatchShape`. `host`
     is decision to start, `device` start to end, `gap` end to the next decision (s); a gap is NaN
@@ -66,10 +66,10 @@ class Iterations:
 
     @property
     def kind(self) -> npt.NDArray[np.int64]:
-        """Index in `KINDS` of each: prefill chunks alone, decodes alone, or both."""
+        """Index in `KINDS` of each: prefill chunks alone, decodes alone, both, or none of them."""
         prefills = self.counts[:, COUNTS.index("prefill_requests")] > 0
         decodes = self.counts[:, COUNTS.index("decode_requests")] > 0
-        return np.where(prefills & decodes, 2, np.where(decodes, 1, 0))
+        return np.select([prefills & decodes, decodes, prefills], [2, 1, 0], 3)
 
     def shapes(self) -> list[BatchShape]:
         """The batch of each, as a step-time model sees it."""
@@ -103,9 +103,10 @@ def iterations_of(run: StoredRun) -> Iterations:
     gap = np.full(len(end), np.nan)
     gap[:-1] = np.where(idled[1:], np.nan, decided_at[1:] - end[:-1])
     shape = {**size, "decode_context": size["context_tokens"] + size["decode_requests"]}
-    ran = np.flatnonzero((size["prefill_requests"] > 0) | (size["decode_requests"] > 0))
+    work = ("prefill_requests", "decode_requests", "swapped_blocks", "copied_blocks")
+    ran = np.flatnonzero(np.any([size[name] > 0 for name in work], axis=0))
     if not len(ran):
-        raise ResultError(f"{run.path} holds no iteration that ran a request")
+        raise ResultError(f"{run.path} holds no iteration that ran a request or copied a block")
     return Iterations(
         counts=np.column_stack(list(counts_of(size.__getitem__).values()))[ran],
         sizes=np.column_stack([shape[field.name] for field in fields(BatchShape)])[ran],

@@ -9,12 +9,12 @@ from typing import Any
 
 from schedsim.backend import Backend
 from schedsim.config import RunSettings
-from schedsim.costs import FittedCost, StepCost
+from schedsim.costs import StepCost
 from schedsim.errors import SchedsimError
 from schedsim.experiments.interrupt import first_interrupt
+from schedsim.experiments.notes import notes_on_outcome
 from schedsim.experiments.setup import PreparedRun, prepare_run
 from schedsim.policies import Policy
-from schedsim.request import Status
 from schedsim.results import (
     DecisionWriter,
     Result,
@@ -25,8 +25,6 @@ from schedsim.results import (
     speed,
 )
 from schedsim.traces.trace import Trace
-
-INTERRUPTED = "interrupted by the user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,11 @@ class Outcome:
     notes: tuple[str, ...]
     stopped: str | None = None
     error: SchedsimError | None = None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the user stopped it."""
+        return self.stopped is not None and self.error is None
 
 
 def run_policy(
@@ -163,18 +166,13 @@ def _run(backend: Backend) -> SchedsimError | KeyboardInterrupt | None:
 
 def _outcome(prepared: PreparedRun, error: SchedsimError | KeyboardInterrupt | None) -> Outcome:
     stopped = None
-    if error is not None:
-        stopped = str(error) if isinstance(error, SchedsimError) else INTERRUPTED
+    if isinstance(error, SchedsimError):
+        stopped = str(error)
+    elif error is not None:
+        ended = prepared.backend.num_iterations
+        where = f"after iteration {ended - 1}" if ended else "before the first iteration ended"
+        stopped = f"interrupted by the user {where}"
     record = prepared.backend.record(stopped)
-    notes = list(prepared.notes)
-    rejected = [r for r in record.released_requests() if r.status is Status.REJECTED]
-    if rejected:
-        notes.append(
-            f"{len(rejected)} of {len(record.trace)} requests rejected; the first, request "
-            f"{rejected[0].id}: {rejected[0].reason}; see --max-model-len, --blocks and "
-            "--max-output, or cut the trace with  schedsim trace convert --max-context"
-        )
-    if isinstance(prepared.step_time, FittedCost):
-        notes.extend(prepared.step_time.beyond(record.steps))
+    notes = (*prepared.notes, *notes_on_outcome(record, prepared.step_time))
     told = error if isinstance(error, SchedsimError) else None
-    return Outcome(build_result(record), tuple(notes), stopped, told)
+    return Outcome(build_result(record), notes, stopped, told)

@@ -10,7 +10,6 @@ from schedsim.backend import Backend
 from schedsim.config import MAX_BLOCKS, RunSettings
 from schedsim.content import Content, shares_prefixes
 from schedsim.costs import (
-    FittedCost,
     GPUSpec,
     KVCapacity,
     ModelSpec,
@@ -23,6 +22,7 @@ from schedsim.costs import (
     make_step_time,
 )
 from schedsim.errors import ConfigError
+from schedsim.experiments.notes import notes_on_time
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache, make_manager
 from schedsim.output_limit import default_form, limit_outputs
@@ -288,13 +288,7 @@ def prepare_run(
         progress=progress,
     )
     resolved = {**engine.resolved, "step_time": told}
-    notes = engine.notes
-    if isinstance(step_time, RecordedTimes) and not step_time.complete:
-        stopped = f"the run of {step_time.name} stops after {len(step_time)} iterations"
-        notes = (*notes, f"{stopped}, and so does this one")
-    if isinstance(step_time, FittedCost) and step_time.model not in (None, settings.model):
-        fitted_to = f"{step_time.model} on {step_time.file.provenance.get('device')}"
-        notes = (*notes, f"step times are those of {fitted_to}, not of {settings.model}")
+    notes = (*engine.notes, *notes_on_time(step_time, trace, settings, resolved))
     manifest = run_manifest(trace, settings, resolved, notes, estimator, command)
     manifest["step_time"] = step_time.describe()
     return PreparedRun(simulation, resolved, notes, manifest, step_time)

@@ -155,7 +155,7 @@ def validate(
         chosen = settings.model_copy(update={"step_time": source})
         options = RunOptions(folder / name, decisions=True, command=command)
         outcome = run_policy(replayed_trace, chosen, options)
-        if outcome.stopped is not None and outcome.error is None:
+        if outcome.is_interrupted:
             raise KeyboardInterrupt
         return outcome
 

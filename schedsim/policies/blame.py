@@ -18,13 +18,18 @@ _CORE = (
 def failure(what: str, error: BaseException, when: str = "") -> str:
     """One line that says what `what` raised, when, and at which place of its own code."""
     if isinstance(error, SyntaxError):
-        return f"{what} has a syntax error: {error}"
-    problem = f"{type(error).__name__}: {error}".rstrip(": ")
+        return f"{what} has a syntax error: {first_line(error)}"
+    problem = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
     moment = f" {when}" if when else ""
     return f"{what} raised {problem}{moment}{_place(error)}"
 
 
-def blame_policy(name: str, error: Exception, when: str) -> NoReturn:
+def first_line(error: BaseException) -> str:
+    """What an error says, up to the end of its first line that says anything."""
+    return str(error).strip().partition("\n")[0]
+
+
+def blame_policy(name: str, error: Exception | SystemExit, when: str) -> NoReturn:
     """Raise what came out of a hook or `schedule` of the policy called `name` as a PolicyError.
 
     An assertion of the core is a bug of ours and passes as it is, a user error of ours too; the
@@ -33,7 +38,7 @@ def blame_policy(name: str, error: Exception, when: str) -> NoReturn:
     if isinstance(error, AssertionError) and _is_core(_frames(error)[-1]):
         raise error
     if isinstance(error, PolicyError):
-        raise PolicyError(f"{error}{_place(error)}") from error
+        raise PolicyError(f"{first_line(error)}{_place(error)}") from error
     if isinstance(error, SchedsimError):
         raise error
     raise PolicyError(failure(f"policy {name!r}", error, when)) from error

@@ -27,6 +27,8 @@ class RunRecord:
     A request's id is its row in `trace`; requests that were never released are missing and count
     as unfinished. `tokens` is the log after the scheduler closed its open spans. `end_time` is when
     the run ended, in simulated or measured seconds; `interrupted` says why it ended early.
+    `num_unswapped` counts the preemptions that were to swap to the host tier, which has
+    `host_blocks`, and could not.
     """
 
     trace: Trace
@@ -39,6 +41,8 @@ class RunRecord:
     slo: SLO | None = None
     interrupted: str | None = None
     replica: int = 0
+    host_blocks: int = 0
+    num_unswapped: int = 0
 
     def released_requests(self) -> list[Request]:
         """The requests that the run saw, by id."""

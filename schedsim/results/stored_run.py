@@ -44,6 +44,30 @@ def load_run(path: Path) -> StoredRun:
         ResultError: no run is there, it did not come to its end, it is of another version, or a
             file is absent or damaged; names the file and says what to do.
     """
+    manifest = load_manifest(path)
+    if not manifest.get("complete"):
+        why = manifest.get("stopped") or "it was broken off, or still runs"
+        raise ResultError(f"{path} is incomplete: {why}; give a run that came to its end")
+    steps = path / "steps.parquet"
+    table = load_table(steps)
+    if not table.num_rows:
+        raise ResultError(f"{path} holds no iteration: nothing ran in it")
+    return StoredRun(
+        path,
+        manifest,
+        _json(path / "summary.json"),
+        load_table(path / "requests.parquet"),
+        table,
+        hashlib.sha256(steps.read_bytes()).hexdigest(),
+    )
+
+
+def load_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the run in the directory `path`, which may be incomplete.
+
+    Raises:
+        ResultError: no run is there, it is of another version, or its manifest is damaged.
+    """
     if not (path / MANIFEST).is_file():
         if not path.is_dir():
             raise ResultError(f"{path}: no such run directory; check the path")
@@ -55,27 +79,31 @@ def load_run(path: Path) -> StoredRun:
             f"{path} has schema version {version}, this schedsim reads {SCHEMA_VERSION}; "
             "run it again with this version"
         )
-    if not manifest.get("complete"):
-        why = manifest.get("stopped") or "it was broken off, or still runs"
-        raise ResultError(f"{path} is incomplete: {why}; give a run that came to its end")
     for name in ("config", "trace"):
         if not isinstance(manifest.get(name), dict):
             raise ResultError(f"{path / MANIFEST} holds no {name!r}; run it again")
-    steps = path / "steps.parquet"
-    table = _parquet(steps)
-    if not table.num_rows:
-        raise ResultError(f"{path} holds no iteration: nothing ran in it")
-    return StoredRun(
-        path,
-        manifest,
-        _json(path / "summary.json"),
-        _parquet(path / "requests.parquet"),
-        table,
-        hashlib.sha256(steps.read_bytes()).hexdigest(),
-    )
+    return manifest
+
+
+def load_table(path: Path) -> "pyarrow.Table":
+    """The table in a file of a run.
+
+    Raises:
+        ResultError: it is absent or damaged.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    _check_there(path)
+    try:
+        return pyarrow.parquet.read_table(path, use_threads=False)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise ResultError(f"{path} cannot be read: {reason}; run it again") from None
 
 
 def _json(path: Path) -> dict[str, Any]:
+    _check_there(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -85,12 +113,6 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _parquet(path: Path) -> "pyarrow.Table":
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(path, use_threads=False)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise ResultError(f"{path} cannot be read: {reason}; run it again") from None
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise ResultError(f"{path} does not exist; run it again")

@@ -80,6 +80,8 @@ class Scheduler:
             policy.group_key if overrides(policy, "group_key") else None,
         )
         self.stored_tokens = 0
+        self.num_unswapped = 0
+        self.last_completion = Completion(Batch(), [])
         self.has_prefix_cache = kv_cache.has_prefix_cache
         self.moves_blocks = kv_cache.moves_blocks
         self.needs_free_block = policy.needs_free_block and not kv_cache.reserves_growth
@@ -146,7 +148,7 @@ class Scheduler:
         """
         try:
             return self.queue.ordered()
-        except Exception as error:  # as in `add`
+        except (Exception, SystemExit) as error:  # as in `add`
             self._blame_policy(error, "when the waiting line was listed")
 
     # ---- what a backend calls
@@ -176,7 +178,7 @@ class Scheduler:
             request._waiting_since = now
             self.queue.add(request)
             self.policy.on_arrival(request, step)
-        except Exception as error:  # a policy is foreign code: anything may come out of it
+        except (Exception, SystemExit) as error:  # a policy is foreign code
             self._blame_policy(error, f"at the arrival of request {request.id}")
         return request in self.queue
 
@@ -195,7 +197,7 @@ class Scheduler:
             if self._has_budget:
                 step.tokens_left = step.whole(self.policy.budget(step), None, "`budget`")
             self.policy.schedule(step)
-        except Exception as error:  # as in `add`
+        except (Exception, SystemExit) as error:  # as in `add`
             self._blame_policy(error, f"in iteration {step.iteration}")
         batch = step.seal()
         self._book(batch)
@@ -205,7 +207,7 @@ class Scheduler:
         """Book what the oldest batch in flight, which ran until `end`, emitted.
 
         Raises:
-            PolicyError: a hook of the policy raised.
+            PolicyError: a hook of the policy raised; the books are whole, `last_completion` tells.
         """
         if not batch.is_empty:
             assert self._in_flight[0] is batch, "batches end in the order of their decisions"
@@ -227,11 +229,12 @@ class Scheduler:
                 finished.append(request)
         if len(finished) > 1:
             finished.sort(key=_by_order)
-        completion = Completion(batch, finished)
+        self.last_completion = completion = Completion(batch, finished)
         if finished or self._has_on_tokens or (outside and self.decision_lag):
             try:
                 self._close(completion, outside, end)
-            except Exception as error:  # as in `add`
+            except (Exception, SystemExit) as error:  # as in `add`
+                self._close_unasked(finished, end)
                 self._blame_policy(error, f"after iteration {batch.iteration}")
         if self.padding and len(self.padding) == self.num_running:
             for request in self.padding:
@@ -250,7 +253,7 @@ class Scheduler:
             if wake is not None and math.isinf(wake):
                 raise self._step.error(None, f"`wake_at` says {wake!r}, must be a time or None")
             return wake
-        except Exception as error:  # as in `add`
+        except (Exception, SystemExit) as error:  # as in `add`
             self._blame_policy(error, f"after iteration {self._step.iteration}")
 
     def finish_log(self) -> TokenLog:
@@ -539,15 +542,30 @@ class Scheduler:
         for request in completion.finished:
             request.status = Status.FINISHED
             request.finished = end
-            del self._targets[request.id]
-            if request in self.queue:
-                self._leave_queue(request, end)
-            elif self._has_release and self._release(request) is Release.BATCH_END:
+            asks = self._has_release and request not in self.queue
+            if asks and self._release(request) is Release.BATCH_END:
                 insort(self.padding, request, key=_by_order)
             else:
-                self._give_back(request)
+                self._leave(request, end)
+            del self._targets[request.id]
             if self._has_on_finish:
                 policy.on_finish(request, step)
+
+    def _close_unasked(self, finished: list[Request], end: float) -> None:
+        """Release who finished and was not yet released when a hook raised."""
+        for request in finished:
+            if request.id in self._targets:
+                request.status = Status.FINISHED
+                request.finished = end
+                self._leave(request, end)
+                del self._targets[request.id]
+
+    def _leave(self, request: Request, end: float) -> None:
+        """A finished request gives back its blocks or its place in line."""
+        if request in self.queue:
+            self._leave_queue(request, end)
+        else:
+            self._give_back(request)
 
     def _release(self, request: Request) -> Release:
         release = self.policy.release(request)
@@ -575,8 +593,8 @@ class Scheduler:
         try:
             budget = self.policy.default_token_budget(self.max_model_len)
             return step.whole(budget, None, "`default_token_budget`")
-        except Exception as error:  # as in `add`
+        except (Exception, SystemExit) as error:  # as in `add`
             self._blame_policy(error, "in `default_token_budget`")
 
-    def _blame_policy(self, error: Exception, when: str) -> NoReturn:
+    def _blame_policy(self, error: Exception | SystemExit, when: str) -> NoReturn:
         blame_policy(self.policy.name, error, when)

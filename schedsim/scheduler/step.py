@@ -235,7 +235,10 @@ class Step(StepView):
             self.tokens_left += 1
         if mode is None:
             mode = self._mode_of(request)
-        pairs = self._scheduler.kv_cache.swap_out(request) if mode is PreemptMode.SWAP else None
+        pairs = None
+        if mode is PreemptMode.SWAP and request.num_computed_tokens:
+            pairs = self._scheduler.kv_cache.swap_out(request)
+            self._scheduler.num_unswapped += pairs is None
         self._scheduler.stop(request, self.now, swapped=pairs is not None)
         if pairs is not None:
             self._transfers.append(Transfer(request, TransferKind.SWAP_OUT, pairs))

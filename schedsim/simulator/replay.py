@@ -46,6 +46,14 @@ class Replay:
             return
         raise self._diverged(f"nothing runs at {now} s", self._recorded())
 
+    def stopped(self) -> ReplayError:
+        """What a replay that is `cut_short` ends with."""
+        times = self._times
+        return ReplayError(
+            f"the recorded run {times.name} was stopped after {len(times)} iterations, and so is "
+            "its replay"
+        )
+
     def span(self, batch: Batch) -> tuple[float, float]:
         """Start and end of `batch`, just decided, as recorded.
 

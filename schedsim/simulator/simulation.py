@@ -139,7 +139,7 @@ class Simulation(Backend):
     def _replay(self, env: simpy.Environment, replay: Replay) -> Generator[simpy.Event, None, None]:
         """The engine at the recorded moments; after the last one, what arrives can only be refused.
 
-        Where the recorded run was stopped, so is this one.
+        Where the recorded run was stopped, so is this one, with a ReplayError.
         """
         loop = self._loop
         now = 0.0
@@ -170,6 +170,7 @@ class Simulation(Backend):
             loop.finish(*running)
             now = running.end
             running = following
+        raise replay.stopped()
 
     def _look_again(self, replay: Replay, now: float) -> "_Timed | None":
         """The batch that is decided at `now`, with its recorded times."""

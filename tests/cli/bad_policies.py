@@ -1,5 +1,6 @@
 """Policies as they go wrong in a user's hands; loaded from this file by the command line."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,24 @@ class RaisesWhenOneFinishes(Policy):
     def on_finish(self, request, step):
         if request.id == 3:
             raise ZeroDivisionError("division by zero")
+
+
+class ExitsWhenOneFinishes(Policy):
+    def on_finish(self, request, step):
+        if request.id == 3:
+            sys.exit(3)
+
+
+class ExitsInTheMiddle(Policy):
+    def schedule(self, step):
+        if step.iteration == 300:
+            sys.exit()
+        super().schedule(step)
+
+
+class RaisesTwoLines(Policy):
+    def schedule(self, step):
+        raise ValueError("\nno such queue\nsee the manual")
 
 
 class RaisesAtToken(Policy):

@@ -1,7 +1,10 @@
 """A policy that fails is one message that says where; what finished before it is kept."""
 
+import gzip
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.cli.commands import (
@@ -29,6 +32,9 @@ STOPPED = [
     ("RaisesAtArrival", "raised KeyError: 'tenant' at the arrival of request 30", True),
     ("RaisesWhenOneFinishes", "raised ZeroDivisionError: division by zero after iteration", True),
     ("RaisesAtToken", "raised RuntimeError after iteration", True),
+    ("ExitsWhenOneFinishes", "raised SystemExit: 3 after iteration", True),
+    ("ExitsInTheMiddle", "raised SystemExit in iteration 300", True),
+    ("RaisesTwoLines", "raised ValueError: no such queue in iteration 0", True),
     ("RunsTwice", "iteration 0: request 0 is run twice in one iteration", True),
     ("AdmitsBeyondTheSeats", "is admitted beyond the 16 seats", True),
     ("AdmitsTooManyTokens", "request 0 is given 10000000 tokens, it has 4232 left", True),
@@ -158,3 +164,31 @@ def test_a_policy_that_cannot_be_made_is_one_message(
 ) -> None:
     assert message in refused("run", "--policy", spec, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize(
+    "name",
+    ["RaisesAtToken", "RaisesWhenOneFinishes", "ExitsWhenOneFinishes", "ReleasesNobodyKnowsWhen"],
+)
+def test_all_files_agree_on_the_iteration_after_which_a_hook_raised(
+    tmp_path: Path, name: str, lag: int
+) -> None:
+    # All prompts are one length and end together, so others finish beside the one it fails at.
+    trace, out = tmp_path / "lengths.csv", tmp_path / "out"
+    trace.write_text("num_prefill_tokens,num_decode_tokens\n" + "20,5\n" * 6)
+    arguments = ("run", trace, "--all-at-once", "--policy", f"{POLICIES}:{name}")
+    ended = schedsim(*arguments, "--decision-lag", lag, "--decisions", "--out", out)
+    assert ended.exit_code == 2, ended.stderr
+    steps, requests = (pd.read_parquet(out / f"{table}.parquet") for table in ("steps", "requests"))
+    records = [
+        json.loads(line)
+        for line in gzip.decompress((out / "decisions.jsonl.gz").read_bytes()).splitlines()[1:]
+    ]
+    assert [record["step"] for record in records] == steps["step"].tolist()
+    tokens = summary(out)["output_tokens"]
+    assert steps["sampled"].sum() == tokens
+    assert sum(len(record["sampled"]) for record in records) == tokens
+    finished = {f"r{request}" for request in requests.query("status == 'finished'")["request"]}
+    assert {name for record in records for name in record["finished"]} == finished
+    assert len(finished) == (0 if name == "RaisesAtToken" else 6)

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.cli.commands import (
@@ -105,14 +106,14 @@ def test_ctrl_c_keeps_what_finished(tmp_path: Path) -> None:
     running.send_signal(signal.SIGINT)
     ended = end_of(running)
     assert ended.exit_code == 130
-    assert only_error(ended) == (
-        f"error: interrupted by the user; what had finished is kept in {out}"
-    )
+    last = len(pd.read_parquet(out / "steps.parquet")) - 1
+    stopped = f"interrupted by the user after iteration {last}"
+    assert only_error(ended) == f"error: {stopped}; what had finished is kept in {out}"
     assert "requests unfinished" in ended.stdout
     assert names(out) == RESULTS | {"decisions.jsonl.gz", "timeline.json.gz"}
     written = manifest(out)
     assert written["complete"] is False
-    assert written["stopped"] == "interrupted by the user"
+    assert written["stopped"] == stopped
     counts = summary(out)["requests"]
     assert counts["finished"] > 0
     assert counts["unfinished"] > 0
@@ -121,10 +122,13 @@ def test_ctrl_c_keeps_what_finished(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_the_whole_command(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    running = start("run", "--policy", "vllm", "--policy", "static", "--decisions", "--out", out)
+    policies = [part for name in ("vllm", "static", "sarathi") for part in ("--policy", name)]
+    running = start("run", *policies, "--decisions", "--out", out)
     wait_for(out / "vllm" / ".decisions.jsonl.gz.partial", 50_000)
     running.send_signal(signal.SIGINT)
-    assert end_of(running).exit_code == 130
+    ended = end_of(running)
+    assert ended.exit_code == 130
+    assert only_error(ended).endswith(f"kept in {out / 'vllm'}; never ran: static, sarathi")
     assert names(out) == {"vllm"}
 
 

@@ -29,6 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "light": (),
         "heavy": ("--rate-scale", 3, "--policy", "sarathi"),
         "other": ("--model", "llama-3.2-1b"),
+        "blocks": ("--block-size", 32),
         "short": ("--limit", 1, "--max-output", "const:2"),
     }
     for name, given in options.items():
@@ -135,6 +136,20 @@ def test_a_run_beyond_what_was_measured_is_noted_once(runs: Path, tmp_path: Path
     beyond = [text for text in ended.notes if "go beyond what was measured" in text]
     assert [text.split(":")[1].strip() for text in beyond] == ["vllm", "sarathi"]
     assert all("decode_requests up to " in text for text in beyond)
+    assert not [text for text in ended.notes if "fitted to KV blocks" in text]
+    ended = schedsim("run", "--limit", 5, "--step-time", f"fitted:{out}", "--block-size", 32)
+    assert (
+        "note: step times were fitted to KV blocks of 16 tokens; here they have 32" in ended.notes
+    )
+
+
+def test_a_fit_to_another_model_is_noted_once(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fitted.json"
+    calibrated(out, runs / "light")
+    ended = schedsim(
+        *("run", "--limit", 5, "--model", "llama-2-7b", "--step-time", f"fitted:{out}"),
+        *("--policy", "vllm", "--policy", "sarathi"),
+    )
     (other,) = [text for text in ended.notes if "not of llama-2-7b" in text]
     assert "llama-3-8b" in other
 
@@ -172,8 +187,11 @@ def test_what_is_no_finished_run_is_one_message(runs: Path, tmp_path: Path) -> N
     assert "name the runs to fit with --from" in said()
     assert "no such run directory" in said(tmp_path / "nowhere")
     assert "is not a run directory" in said(tmp_path)
-    assert "name one of the runs in it: heavy, light, other, short" in said(runs)
+    assert "name one of the runs in it: blocks, heavy, light, other, short" in said(runs)
     assert "differ in model ('llama-3-8b' and 'llama-3.2-1b')" in said(light, runs / "other")
+    same = shutil.copytree(light, tmp_path / "same")
+    assert f"{light} and {same} hold the same iterations" in said(light, runs / "heavy", same)
+    assert "differ in block_size (16 and 32)" in said(light, runs / "blocks")
     assert "iterations are too few for a fit" in said(runs / "short")
     assert "is incomplete: stopped" in said(
         broken(runs, tmp_path / "incomplete", complete=False, stopped="stopped")
@@ -184,7 +202,7 @@ def test_what_is_no_finished_run_is_one_message(runs: Path, tmp_path: Path) -> N
     assert "holds no 'config'" in said(broken(runs, tmp_path / "config", config=None))
     without = broken(runs, tmp_path / "without")
     (without / "steps.parquet").unlink()
-    assert "steps.parquet cannot be read" in said(without)
+    assert f"{without / 'steps.parquet'} does not exist; run it again" in said(without)
     steps = pyarrow.parquet.read_table(light / "steps.parquet")
     pyarrow.parquet.write_table(steps.slice(0, 0), without / "steps.parquet")
     assert "holds no iteration" in said(without)

@@ -222,3 +222,18 @@ def test_a_token_scale_scales_the_trace_of_the_run(tmp_path: Path, lengths: Path
     assert requests["output_tokens"].tolist() == [2, 1, 4] * 10
     assert manifest(tmp_path / "out")["config"]["token_scale"] == 0.1
     assert "lengths scaled by 0.1" in manifest(tmp_path / "out")["trace"]["notes"]
+
+
+def test_swaps_without_room_for_them_are_noted() -> None:
+    def notes(*arguments: object) -> list[str]:
+        load = ("run", "--limit", 40, "--token-scale", 0.1, "--all-at-once", "--blocks", 60)
+        ended = schedsim(*load, "--policy", *arguments)
+        assert ended.exit_code == 0, ended.stderr
+        return [text for text in ended.notes if "to swap a request out" in text]
+
+    (note,) = notes("vllm-v0,preemption=swap")
+    assert note.endswith("there is no host tier; --memory paged,host_blocks=N gives the engine one")
+    (note,) = notes("vllm-v0,preemption=swap", "--memory", "paged,host_blocks=8")
+    assert note.endswith("the host tier of 8 blocks did not take them")
+    assert not notes("vllm-v0,preemption=swap", "--memory", "paged,host_blocks=500")
+    assert not notes("vllm-v0")

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from schedsim.costs import RooflineCost
 from schedsim.experiments.validation import METRICS
 from tests.cli.commands import manifest, names, refused, schedsim
 
@@ -86,6 +87,7 @@ def test_a_table_and_one_line_on_the_error(folder: Path) -> None:
     for label in ("measured", "TTFT p99 (s)", "KV used", "decode only", "preemptions"):
         assert label in ended.stdout
     assert any("IN-SAMPLE: the calibration saw this trace" in text for text in ended.notes)
+    assert "note: the free simulation decides everything as the run did" in ended.notes
 
 
 def test_the_run_of_the_calibration_is_in_sample(folder: Path) -> None:
@@ -167,8 +169,42 @@ def test_what_does_not_fit_is_one_message(folder: Path, tmp_path: Path) -> None:
     both = ("--step-time", STEP_TIME, "--calibration", folder / "fitted.json")
     assert "either --calibration FILE" in said(trace, measured, *both)
     assert "schedsim calibrate" in said(trace, measured, "--calibration", tmp_path / "none.json")
+    record = f"recorded:{measured}"
+    told = said(trace, measured, "--step-time", record)
+    assert f"{record}: a record is no step-time model" in told
     assert "--from RUN_DIR" in refused("validate", trace, "--step-time", STEP_TIME)
     future = changed(folder, tmp_path / "future", colour="red")
     assert "settings are not of this version (unknown setting 'colour'" in said(trace, future)
     noted = changed(folder, tmp_path / "noted", token_scale=0.5)
     assert "was read otherwise for" in said(trace, noted)
+
+
+def test_what_stops_a_validation_before_it_began_leaves_nothing(
+    folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for step_time in ("rooflin", "linear:nowhere.toml", f"recorded:{folder / 'measured'}"):
+        refused(
+            *("validate", folder / "lengths.csv", "--from", folder / "measured"),
+            *("--step-time", step_time, "--out", out),
+        )
+        assert not out.exists()
+
+
+def test_what_stops_a_validation_in_the_middle_is_told_with_what_is_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*parts: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RooflineCost, "seconds", interrupted)
+    out = tmp_path / "out"
+    ended = schedsim(
+        *("validate", folder / "lengths.csv", "--from", folder / "measured"),
+        *("--step-time", "roofline", "--out", out),
+    )
+    assert ended.exit_code == 130
+    assert f"note: not validated; kept in {out}: replayed, simulated" in ended.notes
+    assert names(out) == {"replayed", "simulated"}
+    assert manifest(out / "replayed")["complete"] is True
+    assert manifest(out / "simulated")["complete"] is False

@@ -64,6 +64,7 @@ def test_the_manifest_says_what_was_executed_on_what(tmp_path: Path) -> None:
     assert written["decision_lag"] == 0
     assert written["config"]["model"] == "tiny"
     assert written["config"]["resolved"]["step_time"] == "measured"
+    assert written["config"]["step_time"] == "measured"
     assert written["execution"] == {
         "weights": "random, seed 3",
         "device": "cpu",

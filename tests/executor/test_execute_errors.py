@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -152,12 +153,41 @@ def test_after_no_memory_the_next_policy_runs(
     assert manifest(out / "static")["complete"] is True
 
 
-def test_an_error_of_ours_in_the_forward_pass_is_no_users_mistake(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("problem", "hint"),
+    [
+        ("CUDA error: an illegal memory access was encountered\nCompile with …", "CUDA_LAUNCH"),
+        ("The size of tensor a (3) must match the size of tensor b (4)", ""),
+    ],
+)
+def test_a_device_that_fails_keeps_what_finished_and_names_iteration_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str, hint: str
 ) -> None:
-    fails_after(monkeypatch, WARM_UPS, raising(RuntimeError("sizes do not match")))
-    with pytest.raises(RuntimeError, match="sizes do not match"):
-        command("execute", *TINY)
+    fails_after(monkeypatch, WARM_UPS + 30, raising(RuntimeError(problem)))
+    out = tmp_path / "out"
+    message = broken_off(out, *ONE_BY_ONE)
+    assert "error: cpu failed in iteration 30, which runs " in message
+    assert f"RuntimeError: {problem.splitlines()[0]} ({__file__}, line " in message
+    assert hint in message
+    assert summary(out)["requests"]["finished"] > 0
+
+
+def test_no_memory_for_token_ids_keeps_what_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token_ids = Content.token_ids
+
+    def short_of_memory(self: Content, request_id: int, *parts: Any) -> Any:
+        if request_id == 8:
+            raise MemoryError
+        return token_ids(self, request_id, *parts)
+
+    monkeypatch.setattr(Content, "token_ids", short_of_memory)
+    out = tmp_path / "out"
+    message = broken_off(out, *ONE_BY_ONE)
+    assert "out of memory on cpu in iteration " in message
+    assert "(MemoryError)" in message
+    assert summary(out)["requests"]["finished"] == 8
 
 
 def test_no_memory_for_the_blocks_stops_before_the_run(tmp_path: Path) -> None:
@@ -165,12 +195,29 @@ def test_no_memory_for_the_blocks_stops_before_the_run(tmp_path: Path) -> None:
     assert "take fewer with --blocks" in message
 
 
-@pytest.mark.parametrize("policy", ["RaisesAtToken", "RaisesWhenOneFinishes"])
+@pytest.mark.parametrize(
+    "policy", ["RaisesAtToken", "RaisesWhenOneFinishes", "ExitsWhenOneFinishes"]
+)
 def test_a_policy_that_raises_keeps_what_finished(tmp_path: Path, policy: str) -> None:
     out = tmp_path / "out"
     message = broken_off(out, "--policy", f"{BAD_POLICIES}:{policy}")
     assert policy in message
     assert "iteration" in message
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"step_time": "roofline"}, "step_time='roofline' is for simulations"),
+        ({"tensor_parallel": 2}, "tensor_parallel=2 is for simulations"),
+        ({"devise": "cpu"}, "unknown setting 'devise'. Did you mean 'device'? Known: arrivals, "),
+    ],
+)
+def test_a_setting_that_an_execution_has_not_is_told(setting: dict[str, Any], told: str) -> None:
+    with pytest.raises(schedsim.ConfigError) as caught:
+        schedsim.execute(schedsim.sample_trace(), limit=2, token_scale=0.02, **setting)
+    assert str(caught.value).startswith(told)
+    assert "step_time" not in str(caught.value).partition("Known:")[2]
 
 
 @pytest.fixture
@@ -185,10 +232,14 @@ def test_a_missing_weight_file_is_named(weights: Path) -> None:
 
 
 def test_a_directory_without_weights_or_config_is_named(tmp_path: Path) -> None:
-    for place in (tmp_path / "nowhere", tmp_path):
-        message = refused("execute", *TINY, "--weights", place)
-        assert str(place) in message
-        assert "config.json" in message
+    nowhere = tmp_path / "nowhere"
+    message = refused("execute", *TINY, "--weights", nowhere)
+    assert f"--weights {nowhere}: no such directory" in message
+    message = refused("execute", *TINY, "--weights", tmp_path)
+    assert f"--weights {tmp_path}: holds no config.json" in message
+    (tmp_path / "config.json").write_text("{")
+    message = refused("execute", *TINY, "--weights", tmp_path)
+    assert f"error: {tmp_path / 'config.json'}: not JSON" in message
 
 
 def test_weights_of_another_shape_are_named(weights: Path) -> None:
@@ -202,6 +253,8 @@ def test_weights_of_another_shape_are_named(weights: Path) -> None:
     ("arguments", "told"),
     [
         (("--device", "tpu"), "unknown device 'tpu'"),
+        (("--device", "gpu"), "unknown device 'gpu'. Did you mean 'cuda'?"),
+        (("--device", "gpu:1"), "Did you mean 'cuda:1'?"),
         (("--device", "cuda:99"), "--device cuda:99: torch sees"),
         (("--dtype", "float8"), "unknown dtype 'float8'"),
         (("--attention", "flash"), "unknown attention 'flash'"),
@@ -210,7 +263,7 @@ def test_weights_of_another_shape_are_named(weights: Path) -> None:
         (("--model", "tiny", "--weights", "somewhere"), "leave --model out"),
         (("--arrivals", "burst"), "--all-at-once and --arrivals burst exclude each other"),
         (("--concurrency", 2), "leave --arrivals out"),
-        (("--estimator", "recorded:x"), "unknown step-time model"),
+        (("--estimator", "recorded:x"), "recorded:x: a record is no step-time model"),
         (("--policy", "nobody"), "unknown policy 'nobody'"),
     ],
 )
@@ -227,13 +280,13 @@ def interrupted(out: Path, mark: Path, size: int, *arguments: object) -> Ended:
     running.send_signal(signal.SIGINT)
     ended = end_of(running)
     assert ended.exit_code == 130
-    assert only_error(ended) == (
-        f"error: interrupted by the user; what had finished is kept in {out}"
-    )
+    last = len(pd.read_parquet(out / "steps.parquet")) - 1
+    stopped = f"interrupted by the user after iteration {last}"
+    assert only_error(ended) == f"error: {stopped}; what had finished is kept in {out}"
     assert names(out) == RESULTS | {"decisions.jsonl.gz"}
     written = manifest(out)
     assert written["complete"] is False
-    assert written["stopped"] == "interrupted by the user"
+    assert written["stopped"] == stopped
     return ended
 
 

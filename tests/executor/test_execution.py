@@ -146,6 +146,8 @@ def test_what_a_failing_hook_leaves_behind_is_a_whole_table() -> None:
     execution, _ = make_execution(Raises(), Jobs([5, 3], [2, 2]), Clock(0.01))
     with pytest.raises(schedsim.PolicyError, match="no such tenant"):
         execution.run()
-    steps = build_result(execution.record("failed")).steps
-    assert len(steps) == 1
-    assert "gpu_s" in steps
+    result = build_result(execution.record("failed"))
+    assert len(result.steps) == 2
+    assert result.steps["sampled"].sum() == result.summary["output_tokens"] == 4
+    assert result.steps[["host_s", "gpu_s"]].notna().all(axis=None)
+    assert (result.requests["status"] == "finished").all()

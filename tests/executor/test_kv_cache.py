@@ -66,5 +66,8 @@ def test_copies_read_before_they_write() -> None:
 
 
 def test_too_many_blocks_are_told_in_bytes() -> None:
-    with pytest.raises(ConfigError, match=r"KV blocks of 16 tokens need .* GB on cpu"):
+    with pytest.raises(ConfigError, match=r"need .* GB on cpu, which .* fewer with --blocks"):
         KVStore(SHAPE, 10**13, 16)
+    told = r"need .* GB on the host, which .* fewer with host_blocks of --memory"
+    with pytest.raises(ConfigError, match=told):
+        KVStore(SHAPE, 10, 16, num_host_blocks=10**13)

@@ -1,16 +1,20 @@
 """A fit finds the coefficients that made the times; noise and pauses hardly move it."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schedsim.costs.fitted import COUNTS, TERMS, Coefficients, FittedFile, Parts, make_fitted
+from schedsim.errors import ConfigError
 from schedsim.experiments import calibration
 from schedsim.experiments.calibration import error_figures, fit, fitted_periods
 from schedsim.experiments.iterations import Iterations
+from schedsim.results.stored_run import StoredRun
 from tests.experiments.iterations import TRUE, made_up
 
 
@@ -108,3 +112,17 @@ def test_a_run_without_gaps_has_none() -> None:
     measured = made_up(100, 7)
     alone = dataclasses.replace(measured, gap=np.full(100, np.nan))
     assert fit(alone).gap == Coefficients()
+
+
+def measured_on(device: str, threads: int) -> StoredRun:
+    """A run of which only what ran it is known."""
+    execution = {"device": device, "dtype": "float32", "attention": "torch", "threads": threads}
+    manifest = {"config": {"model": "tiny"}, "device": device, "execution": execution}
+    nothing = pa.table({})
+    return StoredRun(Path(f"run-{threads}"), manifest, {}, nothing, nothing, f"{threads}")
+
+
+def test_threads_are_of_no_matter_to_a_gpu() -> None:
+    calibration._check_alike([measured_on("cuda:0", 1), measured_on("cuda:0", 8)])
+    with pytest.raises(ConfigError, match="differ in threads"):
+        calibration._check_alike([measured_on("cpu", 1), measured_on("cpu", 8)])

@@ -79,3 +79,5 @@ def test_a_scale_that_is_no_positive_number_is_refused(scale: float) -> None:
 def test_a_length_that_does_not_fit_names_the_row() -> None:
     with pytest.raises(ConfigError, match="row 1"):
         scale_tokens(prompts(10, 20), 1e9)
+    with pytest.raises(ConfigError, match=r"row 1 2e\+301 tokens long"):
+        scale_tokens(prompts(10, 20), 1e300)
