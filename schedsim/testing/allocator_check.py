@@ -1,0 +1,46 @@
+"""`check_allocator`: `AllocatorMachine` in one call, and the shortest way to break it as a text."""
+
+from hypothesis import HealthCheck, Phase
+from hypothesis import settings as hypothesis_settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from schedsim.testing.allocator_machine import AllocatorMachine, Factory
+from schedsim.testing.violations import AllocatorViolation
+
+
+def check_allocator(
+    factory: Factory,
+    *,
+    contiguous: bool = False,
+    fragments: bool = False,
+    examples: int | None = None,
+) -> None:
+    """Drive what `factory` makes through random requests, as `AllocatorMachine.of` describes.
+
+    `examples` None is the number of the Hypothesis profile in use, which also says whether draws
+    are the same every time.
+
+    Raises:
+        AllocatorViolation: the manager broke its contract or raised; lists the calls that lead
+            there, as few as were found.
+    """
+    machine = AllocatorMachine.of(factory, contiguous=contiguous, fragments=fragments)
+    default = hypothesis_settings.default
+    assert default is not None, "Hypothesis has no profile"
+    chosen = hypothesis_settings(
+        default,
+        max_examples=examples or default.max_examples,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    try:
+        run_state_machine_as_test(machine, settings=chosen)
+    except AllocatorViolation as error:
+        raise AllocatorViolation(str(error)) from None
+    except Exception as error:  # a manager is foreign code: anything may come out of it
+        steps = "\n".join(f"  {step}" for step in machine.latest_steps)
+        raise AllocatorViolation(
+            f"{type(error).__name__}: {error}\nafter these steps:\n{steps}"
+        ) from error
