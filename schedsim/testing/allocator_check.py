@@ -2,6 +2,7 @@
 
 from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
+from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 
 from schedsim.testing.allocator_machine import AllocatorMachine, Factory
@@ -37,10 +38,8 @@ def check_allocator(
     )
     try:
         run_state_machine_as_test(machine, settings=chosen)
-    except AllocatorViolation as error:
-        raise AllocatorViolation(str(error)) from None
-    except Exception as error:  # a manager is foreign code: anything may come out of it
-        steps = "\n".join(f"  {step}" for step in machine.latest_steps)
-        raise AllocatorViolation(
-            f"{type(error).__name__}: {error}\nafter these steps:\n{steps}"
-        ) from error
+    except (AllocatorViolation, Flaky):
+        # Flaky is what Hypothesis calls it when no more attempts are made.
+        shortest = machine.failures.shortest
+        assert shortest is not None, "a failure that nobody saw"
+        raise AllocatorViolation(str(shortest)) from shortest.__cause__

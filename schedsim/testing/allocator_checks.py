@@ -1,5 +1,6 @@
 """`AllocatorChecks`: what `AllocatorMachine` knows of its engine and asserts after every step."""
 
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, NoReturn
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
@@ -10,6 +11,9 @@ from schedsim.scheduler.decode_set import DecodeSet
 from schedsim.testing.paper import Paper
 from schedsim.testing.violations import AllocatorViolation
 
+MAX_SHRINKS = 150
+"""Runs that look for a shorter way to a failure."""
+
 
 class Books(NamedTuple):
     """What a refusal must leave as it was."""
@@ -18,6 +22,25 @@ class Books(NamedTuple):
     num_swapped: int
     tables: dict[int, tuple[int, ...]]
     needy: list[int]
+
+
+@dataclass(slots=True)
+class Failures:
+    """The shortest failure seen, and how many attempts were made to find a shorter one."""
+
+    shortest: AllocatorViolation | None = None
+    num_steps: int = 0
+    attempts: int = 0
+
+    def add(self, violation: AllocatorViolation, num_steps: int) -> None:
+        """Note a failure after `num_steps`."""
+        if self.shortest is None or num_steps <= self.num_steps:
+            self.shortest, self.num_steps = violation, num_steps
+
+    def may_go_on(self) -> bool:
+        """Whether another run is worth its time; after MAX_SHRINKS attempts none is."""
+        self.attempts += self.shortest is not None
+        return self.attempts <= MAX_SHRINKS
 
 
 class AllocatorChecks(RuleBasedStateMachine):
@@ -30,6 +53,7 @@ class AllocatorChecks(RuleBasedStateMachine):
     says, prompt and output, and `paper` what every slot holds.
     """
 
+    failures: ClassVar[Failures]
     contiguous: ClassVar[bool] = False
     fragments: ClassVar[bool] = False
 
@@ -174,10 +198,12 @@ class AllocatorChecks(RuleBasedStateMachine):
     def _note(self, step: str) -> None:
         self.steps.append(step)
 
-    def _fail(self, problem: str) -> NoReturn:
+    def _fail(self, problem: str, cause: Exception | None = None) -> NoReturn:
         manager = type(self.kv_cache).__name__
         told = "\n".join(f"  {step}" for step in self.steps)
-        raise AllocatorViolation(f"{manager}: {problem}\nafter these steps:\n{told}")
+        violation = AllocatorViolation(f"{manager}: {problem}\nafter these steps:\n{told}")
+        type(self).failures.add(violation, len(self.steps))
+        raise violation from cause
 
 
 def are_ids(blocks: "tuple[int, ...] | list[int]", last: int) -> bool:

@@ -3,9 +3,11 @@
 import inspect
 from array import array
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, ClassVar
 
 import numpy as np
+from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
@@ -14,8 +16,14 @@ from schedsim.memory.base import KVCache
 from schedsim.output_limit import Outputs
 from schedsim.request import Request, Status
 from schedsim.scheduler.decode_set import DecodeSet
-from schedsim.testing.allocator_checks import AllocatorChecks, are_ids, name_of
+from schedsim.testing.allocator_checks import (
+    AllocatorChecks,
+    Failures,
+    are_ids,
+    name_of,
+)
 from schedsim.testing.paper import VOCAB, Paper
+from schedsim.testing.violations import AllocatorViolation
 from schedsim.traces.trace import PromptBlocks, Trace, TraceSource
 
 Factory = Callable[[], KVCache] | Callable[[int, int, Content], KVCache]
@@ -24,7 +32,23 @@ PROMPT, OUTPUT, REQUESTS = 20, 10, 6
 LENGTH = PROMPT + OUTPUT
 
 _PICK = st.integers(0, REQUESTS - 1)
-_CHAIN = st.lists(st.integers(0, 1), max_size=PROMPT)
+_TOKENS = st.integers(1, PROMPT)
+_CHAIN = st.one_of(st.just([]), st.just([0] * PROMPT), st.lists(st.integers(0, 1), max_size=PROMPT))
+
+
+def _told(rule_body: Callable[..., None]) -> Callable[..., None]:
+    """The rule, with what a manager raises told like what it does wrong."""
+
+    @wraps(rule_body)
+    def told(machine: "AllocatorMachine", **drawn: Any) -> None:
+        try:
+            rule_body(machine, **drawn)
+        except AllocatorViolation:
+            raise
+        except Exception as error:  # a manager is foreign code: anything may come out of it
+            machine._fail(f"raises {type(error).__name__}: {error}", error)
+
+    return told
 
 
 class AllocatorMachine(AllocatorChecks):
@@ -42,7 +66,6 @@ class AllocatorMachine(AllocatorChecks):
     """
 
     factory: ClassVar[Factory]
-    latest_steps: ClassVar[list[str]] = []
 
     @classmethod
     def of(
@@ -59,22 +82,26 @@ class AllocatorMachine(AllocatorChecks):
             "factory": staticmethod(factory),
             "contiguous": contiguous,
             "fragments": fragments,
-            "latest_steps": [],
+            "failures": Failures(),
         }
         return type("AllocatorMachine", (cls,), made)
 
     # ---- the engine around the manager
 
     @initialize(
-        blocks=st.integers(1, 40),
+        tenths=st.integers(1, 30),
         block_size=st.sampled_from([1, 2, 3, 8]),
         chains=st.lists(_CHAIN, min_size=REQUESTS, max_size=REQUESTS),
         predictions=st.lists(st.integers(1, OUTPUT + 2), min_size=REQUESTS, max_size=REQUESTS),
     )
     def start(
-        self, blocks: int, block_size: int, chains: list[list[int]], predictions: list[int]
+        self, tenths: int, block_size: int, chains: list[list[int]], predictions: list[int]
     ) -> None:
+        """Memory for `tenths` tenths of a whole request."""
+        if not type(self).failures.may_go_on():
+            reject()
         content = _content(chains)
+        blocks = -(-tenths * LENGTH // (10 * block_size))
         self.kv_cache = self._make(blocks, block_size, content)
         self.paper = Paper(self.kv_cache.block_size)
         self.decode_set = DecodeSet(array("d", [0.0]))
@@ -89,10 +116,10 @@ class AllocatorMachine(AllocatorChecks):
         self.planned: dict[int, int] = {}
         self.decodes: list[Request] | None = None
         self.next_order = 0
-        self.steps: list[str] = type(self).latest_steps
-        self.steps.clear()
+        self.steps = []
         kv_cache = self.kv_cache
         self._note(f"{kv_cache.total_blocks} blocks of {kv_cache.block_size} slots")
+        self._expect_key_error(self.waiting[0], "which holds nothing")
 
     def _make(self, blocks: int, block_size: int, content: Content) -> KVCache:
         make: Callable[..., KVCache] = type(self).factory
@@ -111,12 +138,15 @@ class AllocatorMachine(AllocatorChecks):
 
     # ---- rules: planning an iteration
 
-    @precondition(lambda self: self.waiting)
-    @rule(pick=_PICK, tokens=st.integers(1, LENGTH), spare=st.integers(0, 10))
-    def admit(self, pick: int, tokens: int, spare: int) -> None:
-        request = self.waiting[pick % len(self.waiting)]
-        if request.is_swapped:
-            return
+    @precondition(lambda self: len(self.waiting) > len(self.swapped))
+    @rule(count=st.integers(1, REQUESTS), tokens=_TOKENS, spare=st.integers(0, 8))
+    @_told
+    def admit(self, count: int, tokens: int, spare: int) -> None:
+        """The first few of the line."""
+        for request in [r for r in self.waiting if not r.is_swapped][:count]:
+            self._admit(request, tokens, spare)
+
+    def _admit(self, request: Request, tokens: int, spare: int) -> None:
         kv_cache, before = self.kv_cache, self._books()
         found = kv_cache.find(request)
         begin = found.blocks * kv_cache.block_size
@@ -140,7 +170,8 @@ class AllocatorMachine(AllocatorChecks):
         self._start(request, stop, begin)
 
     @precondition(lambda self: self.swapped)
-    @rule(pick=_PICK, tokens=st.integers(1, LENGTH), spare=st.integers(0, 10))
+    @rule(pick=_PICK, tokens=_TOKENS, spare=st.integers(0, 8))
+    @_told
     def swap_in(self, pick: int, tokens: int, spare: int) -> None:
         request_id = list(self.swapped)[pick % len(self.swapped)]
         request = next(r for r in self.waiting if r.id == request_id)
@@ -168,10 +199,13 @@ class AllocatorMachine(AllocatorChecks):
         self._start(request, stop, begin)
 
     @precondition(lambda self: self._prefilling())
-    @rule(pick=_PICK, tokens=st.integers(1, LENGTH))
+    @rule(pick=_PICK, tokens=_TOKENS)
+    @_told
     def extend(self, pick: int, tokens: int) -> None:
         prefilling = self._prefilling()
-        request = prefilling[pick % len(prefilling)]
+        self._extend(prefilling[pick % len(prefilling)], tokens)
+
+    def _extend(self, request: Request, tokens: int) -> None:
         before = self._books()
         stop = min(request.num_computed_tokens + tokens, request.num_known_tokens)
         self._note(f"extend {name_of(request)}: run to {stop}")
@@ -184,8 +218,12 @@ class AllocatorMachine(AllocatorChecks):
 
     @precondition(lambda self: self._decoding() and self.decodes is None)
     @rule()
+    @_told
     def decode_all(self) -> None:
         """The whole set at once, where all find room."""
+        self._decode_all()
+
+    def _decode_all(self) -> None:
         if self.held or not can_grow_all(self.kv_cache):
             self._decode(self._decoding())
             return
@@ -196,6 +234,7 @@ class AllocatorMachine(AllocatorChecks):
 
     @precondition(lambda self: self._decoding() and self.decodes is None)
     @rule(mask=st.integers(1, 2**REQUESTS - 1))
+    @_told
     def decode_some(self, mask: int) -> None:
         """One by one; who is not named, or finds no room, is held."""
         self._decode([r for r in self._decoding() if mask >> r.id & 1])
@@ -222,9 +261,16 @@ class AllocatorMachine(AllocatorChecks):
         self.decodes = grown
 
     @precondition(lambda self: self.running)
-    @rule(pick=_PICK, swap=st.booleans())
-    def preempt(self, pick: int, swap: bool) -> None:
-        self._preempt(self.running[pick % len(self.running)], swap)
+    @rule(pick=_PICK)
+    @_told
+    def preempt(self, pick: int) -> None:
+        self._preempt(self.running[pick % len(self.running)], swap=False)
+
+    @precondition(lambda self: self.running and self.kv_cache.host_blocks)
+    @rule(pick=_PICK)
+    @_told
+    def swap_out(self, pick: int) -> None:
+        self._preempt(self.running[pick % len(self.running)], swap=True)
 
     def _preempt(self, request: Request, swap: bool) -> None:
         if self.kv_cache.has_prefix_cache:
@@ -258,7 +304,7 @@ class AllocatorMachine(AllocatorChecks):
         if pairs is None:
             self._expect_unchanged(before, "swap_out")
             # A prefix cache also refuses what this very iteration is to compute.
-            sure = not self.planned and not self.decodes
+            sure = not (kv_cache.has_prefix_cache and (self.planned or self.decodes))
             if sure and 0 < need <= kv_cache.host_blocks - len(taken):
                 self._fail(
                     f"swap_out refuses {name_of(request)}, which needs {need} of the "
@@ -282,6 +328,7 @@ class AllocatorMachine(AllocatorChecks):
 
     @precondition(lambda self: self.swapped)
     @rule(pick=_PICK)
+    @_told
     def forget_swapped(self, pick: int) -> None:
         request_id = list(self.swapped)[pick % len(self.swapped)]
         self._note(f"forget r{request_id}, which is swapped out")
@@ -294,8 +341,25 @@ class AllocatorMachine(AllocatorChecks):
     # ---- rules: the iteration runs, and what is between two of them
 
     @rule(gives_back=st.booleans())
+    @_told
     def run(self, gives_back: bool) -> None:
         """Book the iteration, write what it computes, read everything, take what finished."""
+        self._run(gives_back)
+
+    @precondition(lambda self: self.running)
+    @rule(iterations=st.integers(1, 12))
+    @_told
+    def serve(self, iterations: int) -> None:
+        """Some iterations that run all they can."""
+        for _ in range(iterations):
+            if self._decoding() and self.decodes is None:
+                self._decode_all()
+            for request in self._prefilling():
+                self._extend(request, LENGTH)
+            self.books_hold()
+            self._run(gives_back=True)
+
+    def _run(self, gives_back: bool) -> None:
         self._note("run")
         before = {request.id: request.num_computed_tokens for request in self.running}
         if self.decodes is None:
@@ -337,6 +401,7 @@ class AllocatorMachine(AllocatorChecks):
 
     @precondition(lambda self: self.padding)
     @rule(pick=_PICK)
+    @_told
     def give_back(self, pick: int) -> None:
         """A finished request that kept its blocks for a while."""
         self._give_back(self.padding[pick % len(self.padding)])
@@ -345,12 +410,6 @@ class AllocatorMachine(AllocatorChecks):
         self._release(request)
         self.padding.remove(request)
         self.waiting.append(self._fresh(request.id))
-
-    @precondition(lambda self: self.waiting)
-    @rule(pick=_PICK)
-    def release_nothing(self, pick: int) -> None:
-        """Who waits holds nothing, so there is nothing to release."""
-        self._expect_key_error(self.waiting[pick % len(self.waiting)], "which holds nothing")
 
     # ---- small parts
 

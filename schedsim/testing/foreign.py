@@ -90,9 +90,13 @@ class _Adapted(KVCache):
             request, request.num_computed_tokens + 1
         )
 
+    def can_grow_all(self) -> bool:
+        """An allocator is not asked whether several requests would fit, so they go one by one."""
+        return not self.needy
+
     def grow_all(self) -> None:
         for request in self.needy:
-            assert self.grow(request), f"the allocator has no block for request {request.id}"
+            assert self.grow(request), f"no block for request {request.id}, which was not asked"
 
     def advance(self) -> None:
         """Nothing to do: tables are looked at when asked."""

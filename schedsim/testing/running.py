@@ -111,7 +111,7 @@ def _rule_of(message: str) -> str:
 
 
 def _with_gaps(trace: Trace, max_model_len: int) -> tuple[Trace, list[int]]:
-    """The trace with rows between its own that no engine of this context takes; the ids of its own."""
+    """The trace with rows between its own that no such engine takes; the ids of its own."""
     sources: list[int] = []
     ids: list[int] = []
     for row in range(len(trace)):
