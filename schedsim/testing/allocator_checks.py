@@ -9,10 +9,7 @@ from schedsim.memory.base import KVCache
 from schedsim.request import Request
 from schedsim.scheduler.decode_set import DecodeSet
 from schedsim.testing.paper import Paper
-from schedsim.testing.violations import AllocatorViolation
-
-MAX_SHRINKS = 150
-"""Runs that look for a shorter way to a failure."""
+from schedsim.testing.violations import AllocatorViolation, Enough
 
 
 class Books(NamedTuple):
@@ -31,16 +28,19 @@ class Failures:
     shortest: AllocatorViolation | None = None
     num_steps: int = 0
     attempts: int = 0
+    max_shrinks: int = 150
 
     def add(self, violation: AllocatorViolation, num_steps: int) -> None:
         """Note a failure after `num_steps`."""
         if self.shortest is None or num_steps <= self.num_steps:
             self.shortest, self.num_steps = violation, num_steps
 
-    def may_go_on(self) -> bool:
-        """Whether another run is worth its time; after MAX_SHRINKS attempts none is."""
-        self.attempts += self.shortest is not None
-        return self.attempts <= MAX_SHRINKS
+    def attempt(self) -> None:
+        """Count a run that begins; after `max_shrinks` that follow a failure none does."""
+        if self.shortest is not None:
+            self.attempts += 1
+            if self.attempts > self.max_shrinks:
+                raise Enough
 
 
 class AllocatorChecks(RuleBasedStateMachine):

@@ -7,7 +7,6 @@ from functools import wraps
 from typing import Any, ClassVar
 
 import numpy as np
-from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
@@ -98,8 +97,7 @@ class AllocatorMachine(AllocatorChecks):
         self, tenths: int, block_size: int, chains: list[list[int]], predictions: list[int]
     ) -> None:
         """Memory for `tenths` tenths of a whole request."""
-        if not type(self).failures.may_go_on():
-            reject()
+        type(self).failures.attempt()
         content = _content(chains)
         blocks = -(-tenths * LENGTH // (10 * block_size))
         self.kv_cache = self._make(blocks, block_size, content)

@@ -29,7 +29,7 @@ from schedsim.testing.running import (
     with_other_lengths,
 )
 from schedsim.testing.strategies import MEMORIES, settings, traces
-from schedsim.testing.violations import PolicyViolation
+from schedsim.testing.violations import Enough, PolicyViolation
 from schedsim.testing.watch import Beyond
 from schedsim.traces.trace import Trace
 from schedsim.traces.writing import write_trace
@@ -38,9 +38,6 @@ SHIPPED: Mapping[str, frozenset[Beyond]] = MappingProxyType(
     {"vllm-v0": frozenset({Beyond.LONE_PREFILL})}
 )
 """What shipped policies do beyond the rules, by the documentation of each."""
-
-MAX_SHRINKS = 300
-"""Smaller traces that are tried after the first failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,7 @@ def check_policy(
     claims: Sequence[Claim] = (),
     beyond: Collection[Beyond] | None = None,
     examples: int | None = None,
+    max_shrinks: int = 200,
     memories: Sequence[str] = MEMORIES,
     decision_lags: Sequence[int] = (0,),
     trace_strategy: st.SearchStrategy[Trace] | None = None,
@@ -87,7 +85,7 @@ def check_policy(
 
     `beyond` allows what the policy does by its nature (None: what a shipped one documents).
     `examples` None is the number of the Hypothesis profile in use, which also says whether draws
-    are the same every time. `memories` are specs of memory managers, `decision_lags` values of the
+    are the same every time; after a failure `max_shrinks` smaller cases are tried. `memories` are specs of memory managers, `decision_lags` values of the
     setting. `trace_strategy` replaces the traces, `folder` says where a counterexample is written
     (default: a new temporary folder).
 
@@ -100,7 +98,7 @@ def check_policy(
         beyond = SHIPPED.get(name, frozenset()) if name in POLICIES else frozenset()
     spec = policy if isinstance(policy, str) else _spec_of(make())
     drawn = _cases(spec, trace_strategy, memories, decision_lags)
-    search = _Search(make, claims, beyond)
+    search = _Search(make, claims, beyond, max_shrinks)
     failure = search.run(drawn, examples)
     if failure is not None:
         _report(failure, folder)
@@ -114,9 +112,10 @@ def _cases(
     memories: Sequence[str],
     lags: Sequence[int],
 ) -> Case:
-    trace = draw(
-        trace_strategy
-        or traces(
+    if trace_strategy is None:
+        trace_strategy = traces(
+            max_prompt=24,
+            max_output=16,
             shared_prefixes=True,
             follow_ups=True,
             tenants=3,
@@ -124,7 +123,7 @@ def _cases(
             slos=True,
             predictions=True,
         )
-    )
+    trace = draw(trace_strategy)
     chosen = draw(settings(trace, policy=spec, memories=memories, lags=lags))
     if chosen.predictor == "oracle":
         # As a column, so that a trace with other true lengths has the same predictions.
@@ -138,11 +137,16 @@ class _Search:
     """Looks for a case that breaks a rule, then for smaller ones that break the same."""
 
     def __init__(
-        self, make: PolicyFactory, claims: Sequence[Claim], beyond: Collection[Beyond]
+        self,
+        make: PolicyFactory,
+        claims: Sequence[Claim],
+        beyond: Collection[Beyond],
+        max_shrinks: int,
     ) -> None:
+        self._max_shrinks = max_shrinks
         self._make, self._claims, self._beyond = make, claims, beyond
         self._best: _Failure | None = None
-        self._shrinks = 0
+        self._attempts = 0
 
     def run(self, drawn: st.SearchStrategy[Case], examples: int | None) -> _Failure | None:
         """The smallest failure found."""
@@ -163,18 +167,16 @@ class _Search:
 
         try:
             holds()
-        except (PolicyViolation, Flaky):
+        except (PolicyViolation, Flaky, Enough):
             assert self._best is not None, "a failure that nobody saw"
         return self._best
 
     def _try(self, case: Case) -> None:
         best = self._best
         if best is not None:
-            self._shrinks += 1
-            if self._shrinks > MAX_SHRINKS and case.size >= best.case.size:
-                if repr(case) == repr(best.case):
-                    raise best.violation
-                return
+            self._attempts += 1
+            if self._attempts > self._max_shrinks:
+                raise Enough
         violation, records = examine(case, self._make, self._claims, self._beyond)
         if violation is None or (best is not None and violation.rule != best.violation.rule):
             return
@@ -194,14 +196,14 @@ def examine(
     first = run_watched(make, trace, chosen, claims=claims, beyond=beyond)
     if first.violation is not None:
         return first.violation, first.records
-    again = run_watched(make, trace, chosen, beyond=beyond)
+    again = run_watched(make, trace, chosen, strict=False)
     violation = _differs("determinism", "two runs of the same trace", first, again)
     if violation is None:
         renamed = run_renamed(make, trace, chosen)
         violation = _differs("renaming", "with other request ids in the same order", first, renamed)
     if violation is None:
         other = with_other_lengths(trace, case.others, first.rejected)
-        twin = run_watched(make, other, chosen, beyond=beyond)
+        twin = run_watched(make, other, chosen, strict=False)
         lengths = f"{trace.output_tokens.tolist()} and {other.output_tokens.tolist()}"
         violation = _knows_lengths(f"true lengths {lengths}", first, twin)
     return violation, first.records

@@ -37,10 +37,11 @@ def run_watched(
     *,
     claims: Sequence[Claim] = (),
     beyond: Collection[Beyond] = (),
+    strict: bool = True,
 ) -> Ran:
-    """Simulate a new policy on `trace` and hold it against every rule."""
+    """Simulate a new policy on `trace` and hold it against every rule; not `strict`: record it."""
     own = {row: row for row in range(len(trace))}
-    return _run(make_policy, trace, settings, trace, own, claims, beyond)
+    return _run(make_policy, trace, settings, trace, own, claims, beyond, strict)
 
 
 def run_renamed(make_policy: PolicyFactory, trace: Trace, settings: RunSettings) -> Ran:
@@ -52,7 +53,7 @@ def run_renamed(make_policy: PolicyFactory, trace: Trace, settings: RunSettings)
     assert settings.max_model_len is not None, "settings of the kit name the context"
     renamed, ids = _with_gaps(trace, settings.max_model_len)
     own = {request_id: row for row, request_id in enumerate(ids)}
-    return _run(make_policy, renamed, settings, trace, own, (), tuple(Beyond))
+    return _run(make_policy, renamed, settings, trace, own, (), (), False)
 
 
 def with_other_lengths(trace: Trace, others: Sequence[int], kept: Collection[int]) -> Trace:
@@ -82,13 +83,23 @@ def _run(
     rows: dict[int, int],
     claims: Sequence[Claim],
     beyond: Collection[Beyond],
+    strict: bool,
 ) -> Ran:
     policy = make_policy()
-    prepared = prepare_run(trace, settings, policy=policy, check_every=1)
+    prepared = prepare_run(trace, settings, policy=policy, check_every=1 if strict else None)
     assert settings.max_model_len is not None, "settings of the kit name the context"
     outputs = limit_outputs(trace, default_form(trace), settings.max_model_len)
     content = Content.of(trace, outputs)
-    watch = Watch(original, settings, policy, content, claims=claims, beyond=beyond, rows=rows)
+    watch = Watch(
+        original,
+        settings,
+        policy,
+        content,
+        claims=claims,
+        beyond=beyond,
+        rows=rows,
+        strict=strict,
+    )
     watch.attach(prepared.backend)
     failure = None
     try:

@@ -15,7 +15,7 @@ STEP_TIME = "linear:vidur-closed-form"
 
 MEMORIES = ("paged", "paged,prefix_caching=true")
 
-_GAPS_S = (0.0, 0.002, 0.1, 20.0)
+_GAPS_S = (0.0, 0.0, 0.002, 0.0, 0.1, 20.0)
 """Between two arrivals: none, less than an iteration, some iterations, longer than all work."""
 
 _CHAIN_BLOCK = 4
@@ -105,7 +105,8 @@ def capacities(
     needs = [-(-tokens // block_size) for tokens in _totals(trace)]
     least = max(1, max(needs) - 2)
     most = max(least, sum(needs))
-    return Capacity(most - draw(st.integers(0, most - least)), block_size, host_blocks)
+    tenths = draw(st.sampled_from((10, 0, 1, 2, 3, 5)))
+    return Capacity(least + (most - least) * tenths // 10, block_size, host_blocks)
 
 
 @st.composite

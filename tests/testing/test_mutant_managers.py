@@ -33,7 +33,7 @@ MUTANTS = [
 )
 def test_a_bug_in_a_manager_is_caught(mutant: type[KVCache], message: str) -> None:
     with pytest.raises(AllocatorViolation, match=message):
-        check_allocator(_factory(mutant))
+        check_allocator(_factory(mutant), examples=400, max_shrinks=20)
 
 
 def test_a_manager_that_moves_blocks_and_says_so_is_right() -> None:
@@ -51,7 +51,12 @@ def test_a_bug_in_a_foreign_allocator_is_caught(
     allocator: type[mutants.Ranges], message: str
 ) -> None:
     with pytest.raises(AllocatorViolation, match=message):
-        check_allocator(lambda: adapt(allocator(12, 4), 12, 4), contiguous=True, fragments=True)
+        check_allocator(
+            lambda: adapt(allocator(12, 4), 12, 4),
+            contiguous=True,
+            fragments=True,
+            max_shrinks=20,
+        )
 
 
 def test_a_foreign_allocator_without_a_bug_passes() -> None:

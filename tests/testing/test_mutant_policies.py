@@ -6,6 +6,7 @@ import pytest
 
 from schedsim.backend import EngineLoop
 from schedsim.policies import VLLM, Policy
+from schedsim.scheduler import Batch
 from schedsim.testing import (
     NON_PREEMPTIVE,
     WORK_CONSERVING,
@@ -45,19 +46,24 @@ def named(value: object) -> str:
 @pytest.mark.parametrize(("mutant", "rule"), MUTANTS, ids=named)
 def test_a_bug_in_a_policy_is_caught(mutant: Callable[[], Policy], rule: str) -> None:
     with pytest.raises(PolicyViolation) as caught:
-        check_policy(mutant)
+        check_policy(mutant, examples=400, max_shrinks=20)
     assert caught.value.rule in rule.split("|"), caught.value.problem
 
 
 def test_a_request_that_runs_before_it_arrives_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The verbs leave a policy no way to it, so the engine has the bug."""
-    take = EngineLoop._take_arrivals
-    monkeypatch.setattr(EngineLoop, "_take_arrivals", lambda loop, now: take(loop, now + 0.05))
-    with pytest.raises(PolicyViolation, match="arrival: request .* runs before it arrives"):
-        check_policy("vllm")
+    look = EngineLoop.look
+
+    def look_ahead(loop: EngineLoop, now: float) -> Batch | None:
+        loop._take_arrivals(now + 0.05)
+        return look(loop, now)
+
+    monkeypatch.setattr(EngineLoop, "look", look_ahead)
+    with pytest.raises(PolicyViolation, match=r"arrival: request .* runs before it arrives"):
+        check_policy("vllm", max_shrinks=20)
 
 
-TENANTS = traces(tenants=2, max_prompt=10, max_output=10)
+TENANTS = traces(max_requests=12, tenants=2, max_prompt=10, max_output=10)
 
 CLAIMS: list[tuple[Callable[[], Policy] | str, Claim]] = [
     ("vllm", WORK_CONSERVING),
@@ -70,7 +76,7 @@ BROKEN_CLAIMS: list[tuple[Callable[[], Policy] | str, Claim]] = [
     ("static", WORK_CONSERVING),
     ("vllm", NON_PREEMPTIVE),
     (mutants.LatestFirst, StarvationFree(1)),
-    ("vllm", Fair(40)),
+    ("vllm", Fair(20)),
 ]
 
 
@@ -82,7 +88,7 @@ def test_a_claim_that_is_true_holds(policy: Callable[[], Policy] | str, claim: C
 @pytest.mark.parametrize(("policy", "claim"), BROKEN_CLAIMS)
 def test_a_claim_that_is_false_is_caught(policy: Callable[[], Policy] | str, claim: Claim) -> None:
     with pytest.raises(PolicyViolation) as caught:
-        check_policy(policy, claims=[claim], trace_strategy=TENANTS)
+        check_policy(policy, claims=[claim], trace_strategy=TENANTS, examples=400, max_shrinks=20)
     assert caught.value.rule == f"claim {claim!r}"
 
 
