@@ -15,7 +15,7 @@ def check_allocator(
     contiguous: bool = False,
     fragments: bool = False,
     examples: int | None = None,
-    max_shrinks: int = 150,
+    max_shrinks: int = 300,
 ) -> None:
     """Drive what `factory` makes through random requests, as `AllocatorMachine.of` describes.
 

@@ -28,7 +28,7 @@ class Failures:
     shortest: AllocatorViolation | None = None
     num_steps: int = 0
     attempts: int = 0
-    max_shrinks: int = 150
+    max_shrinks: int = 300
 
     def add(self, violation: AllocatorViolation, num_steps: int) -> None:
         """Note a failure after `num_steps`."""

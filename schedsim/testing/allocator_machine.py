@@ -156,9 +156,9 @@ class AllocatorMachine(AllocatorChecks):
             )
         stop = begin + min(tokens, known - begin)
         need = kv_cache.blocks_to_admit(request, stop + spare)
+        found_told = f"{begin} tokens found, " if begin else ""
         self._note(
-            f"admit {name_of(request)}: {begin} tokens found, run to {stop}, "
-            f"room for {stop + spare}"
+            f"admit {name_of(request)}: {found_told}run to token {stop}, room for {stop + spare}"
         )
         if not kv_cache.reserve(request, stop + spare):
             self._expect_refusal(before, need, "reserve")
@@ -206,7 +206,7 @@ class AllocatorMachine(AllocatorChecks):
     def _extend(self, request: Request, tokens: int) -> None:
         before = self._books()
         stop = min(request.num_computed_tokens + tokens, request.num_known_tokens)
-        self._note(f"extend {name_of(request)}: run to {stop}")
+        self._note(f"extend {name_of(request)}: run to token {stop}")
         if self.kv_cache.reserve(request, stop):
             self._take_moves()
             self._plan(request, stop)

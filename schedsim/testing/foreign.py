@@ -34,7 +34,9 @@ class ForeignAllocator(Protocol):
 
 def adapt(allocator: ForeignAllocator, total_blocks: int, block_size: int) -> KVCache:
     """A memory manager that leaves all blocks to `allocator`, which has `total_blocks` free."""
-    return _Adapted(allocator, total_blocks, block_size)
+    kind = type(type(allocator).__name__, (_Adapted,), {})  # messages name the allocator
+    adapted: KVCache = kind(allocator, total_blocks, block_size)
+    return adapted
 
 
 class _Adapted(KVCache):

@@ -85,9 +85,9 @@ def check_policy(
 
     `beyond` allows what the policy does by its nature (None: what a shipped one documents).
     `examples` None is the number of the Hypothesis profile in use, which also says whether draws
-    are the same every time; after a failure `max_shrinks` smaller cases are tried. `memories` are specs of memory managers, `decision_lags` values of the
-    setting. `trace_strategy` replaces the traces, `folder` says where a counterexample is written
-    (default: a new temporary folder).
+    are the same every time; after a failure `max_shrinks` smaller cases are tried. `memories` are
+    specs of memory managers, `decision_lags` values of the setting. `trace_strategy` replaces the
+    traces, `folder` says where a counterexample is written (default: a new temporary folder).
 
     Raises:
         PolicyViolation: with the smallest trace found, its timeline and how to run it again.
