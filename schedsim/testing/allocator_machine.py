@@ -32,7 +32,9 @@ LENGTH = PROMPT + OUTPUT
 
 _PICK = st.integers(0, REQUESTS - 1)
 _TOKENS = st.integers(1, PROMPT)
-_CHAIN = st.one_of(st.just([]), st.just([0] * PROMPT), st.lists(st.integers(0, 1), max_size=PROMPT))
+_CHAIN: st.SearchStrategy[list[int]] = st.one_of(
+    st.just([]), st.just([0] * PROMPT), st.lists(st.integers(0, 1), max_size=PROMPT)
+)
 
 
 def _told(rule_body: Callable[..., None]) -> Callable[..., None]:
@@ -338,6 +340,7 @@ class AllocatorMachine(AllocatorChecks):
 
     # ---- rules: the iteration runs, and what is between two of them
 
+    @precondition(lambda self: self.running)
     @rule(gives_back=st.booleans())
     @_told
     def run(self, gives_back: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given
@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
-from schedsim.config import RunSettings
+from schedsim.config import RunSettings, make_settings
 from schedsim.policies import POLICIES
 from schedsim.policies.base import Policy
 from schedsim.policies.loading import make_policy
@@ -263,7 +263,7 @@ def _report(failure: _Failure, folder: Path | str | None) -> NoReturn:
 def command_of(chosen: RunSettings, path: Path) -> str:
     """The `schedsim run` command of these settings on the trace at `path`."""
     words = ["schedsim", "run", str(path), "--check"]
-    plain = RunSettings()
+    plain = make_settings()
     for name, value in chosen:
         if value != getattr(plain, name) or name == "policy":
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -279,7 +279,6 @@ def _spec_of(policy: Policy) -> str:
     kind = type(policy)
     place = POLICIES.get(policy.name)
     name = policy.name if place is kind else f"{inspect.getsourcefile(kind)}:{kind.__qualname__}"
-    if not is_dataclass(policy):
-        return name
-    parameters = [f"{f.name}={getattr(policy, f.name)}" for f in fields(policy) if f.init]
-    return ",".join([name, *parameters])
+    declared: Any = policy  # whether it is a dataclass is not in its type
+    parameters = [f for f in fields(declared) if f.init] if is_dataclass(declared) else []
+    return ",".join([name, *(f"{f.name}={getattr(policy, f.name)}" for f in parameters)])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from schedsim.config import RunSettings
+from schedsim.config import RunSettings, make_settings
 from schedsim.errors import ConfigError
 from schedsim.traces.trace import FloatColumn, IntColumn, PromptBlocks, Trace, TraceSource
 
@@ -133,7 +133,7 @@ def settings(
     memory = draw(st.sampled_from(memories))
     if capacity.host_blocks:
         memory += f",host_blocks={capacity.host_blocks}"
-    return RunSettings(
+    return make_settings(
         policy=policy,
         memory=memory,
         blocks=capacity.blocks,
