@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from schedsim.backend import Backend
-from schedsim.executor.runner import ModelRunner
+from schedsim.executor.runner import ModelRunner, PreparedBatch
 from schedsim.load import Load
 from schedsim.results import SLO
 from schedsim.scheduler import Scheduler
@@ -16,13 +17,23 @@ LONGEST_NAP = 0.05
 PROGRESS_EVERY = 8
 
 
+class _Decided(NamedTuple):
+    """A batch, when it was decided and from when it could run (s)."""
+
+    prepared: PreparedBatch
+    decided_at: float
+    ready_at: float
+
+
 class Execution(Backend):
-    """Runs `load` through `scheduler` and every batch on `runner`; decisions are synchronous.
+    """Runs `load` through `scheduler` and every batch on `runner`.
 
     Time is what `clock` says since `run` began. A request is released when the engine looks and it
     is due. Each iteration: `decided_at` (arrivals taken, then the decision), the batch's tensors,
     `start`, the device's work, `end` when the host can see the tokens, then the books. Observers
-    look after `end`, so their time is in no iteration but in the gap to the next one.
+    look after `end`, so their time is in no iteration but in the gap to the next one. With
+    overlapped decisions the next iteration is decided, observed and its tensors made once the
+    device has its work, and it starts as soon as the books are done.
     """
 
     def __init__(
@@ -66,28 +77,51 @@ class Execution(Backend):
         """
         self._runner.warm_up()
         self._origin = self._clock()
+        following: _Decided | None = None
         while not self._stop_asked:
-            decided_at = self._now()
-            batch = self._loop.look(decided_at)
-            if batch is None:
-                due = self._loop.wake(decided_at)
-                if due is None:
-                    return True
-                self._wait_until(due)
+            if following is not None:
+                following = self._run(following, self._now())
                 continue
-            prepared = self._runner.prepare(batch, self._scheduler.padding)
-            start = self._now()
-            gpu_s = self._runner.run(prepared)
-            end = self._now()
-            self._loop.begin(batch, start)
-            try:
-                self._loop.finish(batch, start, end)
-            finally:
-                if len(self._steps) > len(self._steps.gpu_s):
-                    gap_s = decided_at - self._last_end
-                    self._steps.note_device(start - decided_at, gpu_s, gap_s)
-            self._last_end = end
+            decided_at = self._now()
+            decided = self._look(decided_at)
+            if decided is not None:
+                following = self._run(decided, decided.ready_at)
+                continue
+            due = self._loop.wake(decided_at)
+            if due is None:
+                return True
+            self._wait_until(due)
         return False
+
+    def _look(self, now: float) -> _Decided | None:
+        batch = self._loop.look(now)
+        if batch is None:
+            return None
+        prepared = self._runner.prepare(batch, self._scheduler.padding)
+        if self._loop.overlaps:
+            self._loop.announce(batch)
+        return _Decided(prepared, now, self._now())
+
+    def _run(self, decided: _Decided, start: float) -> _Decided | None:
+        """Run a batch; what was decided in the meantime."""
+        loop, batch = self._loop, decided.prepared.batch
+        following = None
+        launched = self._runner.launch(decided.prepared)
+        if loop.overlaps:
+            following = self._look(self._now())
+        gpu_s = self._runner.wait(launched)
+        end = self._now()
+        if not loop.overlaps:
+            loop.announce(batch)
+        try:
+            loop.finish(batch, start, end)
+        finally:
+            if len(self._steps) > len(self._steps.gpu_s):
+                host_s = decided.ready_at - decided.decided_at
+                gap_to = start if loop.overlaps else decided.decided_at
+                self._steps.note_device(host_s, gpu_s, gap_to - self._last_end)
+        self._last_end = end
+        return following
 
     def _now(self) -> float:
         return self._clock() - self._origin

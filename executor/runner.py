@@ -23,6 +23,7 @@ from schedsim.executor.timer import Timer
 from schedsim.memory import KVCache
 from schedsim.request import Request
 from schedsim.scheduler import Batch
+from schedsim.scheduler.batch import TransferKind
 
 WARM_UP_TOKENS = 256
 """Tokens of the prefill that warms up."""
@@ -49,6 +50,13 @@ class PreparedBatch(NamedTuple):
     batch: Batch
     forward: ForwardBatch | None
     sampling: list[Request]
+
+
+class LaunchedBatch(NamedTuple):
+    """A batch that the device works on; `visible` will hold its tokens, None if none runs."""
+
+    prepared: PreparedBatch
+    visible: Tensor | None
 
 
 class ModelRunner:
@@ -78,6 +86,11 @@ class ModelRunner:
         self._content = content
         self._timer = timer
         self._windows: dict[int, _Window] = {}
+        self._copies = {
+            TransferKind.SWAP_OUT: store.swap_out,
+            TransferKind.SWAP_IN: store.swap_in,
+            TransferKind.MOVE: store.copy_blocks,
+        }
 
     def prepare(self, batch: Batch, padding: Sequence[Request] = ()) -> PreparedBatch:
         """Everything that the host does for `batch`: token ids, block tables, tensors.
@@ -87,9 +100,10 @@ class ModelRunner:
         """
         segments: dict[int, Segment] = {}
         sampling = []
+        emitting = {request.id for request in batch.decodes + batch.first_tokens}
         for request, tokens, _, context in batch.expand():
             end = context + tokens
-            samples = end == request.num_known_tokens
+            samples = request.id in emitting
             segments[request.id] = self._segment(request, context, end, samples)
             if samples:
                 sampling.append(request)
@@ -104,32 +118,38 @@ class ModelRunner:
             forward = self._build(list(segments.values())) if segments else None
         return PreparedBatch(batch, forward, sampling)
 
-    def run(self, prepared: PreparedBatch) -> float:
-        """Make the swaps, run the model, sample; return when the host can see the tokens.
+    def launch(self, prepared: PreparedBatch) -> LaunchedBatch:
+        """Give the device its work: the transfers, the model, the samples.
 
-        Returns the seconds that the device worked on it.
+        Raises:
+            ExecutionError: no memory; names the iteration.
+        """
+        batch = prepared.batch
+        timer = self._timer
+        visible = None
+        with self._told_if_out_of_memory(batch):
+            timer.begin()
+            for _, kind, pairs in batch.transfers:
+                self._copies[kind](pairs)
+            if prepared.forward is not None:
+                visible = self._sample(self.decoder.forward(prepared.forward, self.store))
+            timer.end()
+        return LaunchedBatch(prepared, visible)
+
+    def wait(self, launched: LaunchedBatch) -> float:
+        """Return when the host can see the tokens: the seconds that the device worked.
 
         Raises:
             ExecutionError: logits that are not finite, or no memory; names the iteration.
         """
-        batch = prepared.batch
-        timer = self._timer
-        tokens: list[int] = []
+        batch = launched.prepared.batch
         with self._told_if_out_of_memory(batch):
-            timer.begin()
-            for swap in batch.swaps:
-                copy = self.store.swap_in if swap.into_device else self.store.swap_out
-                copy(swap.pairs)
-            if prepared.forward is None:
-                timer.end()
-            else:
-                visible = self._sample(self.decoder.forward(prepared.forward, self.store))
-                timer.end()
-                tokens = visible.tolist()
-        for request, token in zip(prepared.sampling, tokens, strict=True):
+            seconds = self._timer.seconds()
+            tokens = [] if launched.visible is None else launched.visible.tolist()
+        for request, token in zip(launched.prepared.sampling, tokens, strict=True):
             if token == _NOT_FINITE:
                 raise self._not_finite(batch, request)
-        return timer.seconds()
+        return seconds
 
     def warm_up(self) -> None:
         """Run a prefill, a decode and both in one batch, so that no iteration pays for first calls.

@@ -13,10 +13,10 @@ class Timer(Protocol):
         """The device's work is handed over from here on."""
 
     def end(self) -> None:
-        """All work has been handed over; returns when the device has done it."""
+        """All work has been handed over."""
 
     def seconds(self) -> float:
-        """What lay between `begin` and `end` on the device."""
+        """Wait until the device has done it; what lay between `begin` and `end` on the device."""
 
 
 class ClockTimer:
@@ -48,9 +48,9 @@ class CudaTimer:
 
     def end(self) -> None:
         self._end.record()
-        self._end.synchronize()
 
     def seconds(self) -> float:
+        self._end.synchronize()
         return float(self._begin.elapsed_time(self._end)) / 1e3
 
 

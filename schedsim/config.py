@@ -20,10 +20,10 @@ class RunSettings(BaseModel):
     """The settings of one run, as they stand in its manifest.
 
     Strings are spec strings (`schedsim.specs`). None lets the part that needs the value choose:
-    `blocks` from the memory that the model leaves on the GPU, `token_budget` by the policy,
-    `max_model_len` by the model and the cache, `max_output` by the trace's column or the context,
-    `estimator` (what policies may ask for step times) the step time itself, or the roofline where
-    that is a record.
+    `blocks` from the memory that the model leaves on the GPU, `token_budget`, `memory` and
+    `decision_lag` by the policy, `max_model_len` by the model and the cache, `max_output` by the
+    trace's column or the context, `estimator` (what policies may ask for step times) the step time
+    itself, or the roofline where that is a record.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,12 +34,13 @@ class RunSettings(BaseModel):
     tensor_parallel: int = Field(1, ge=1, le=1024)
     step_time: str = "roofline"
     estimator: str | None = None
-    memory: str = "paged"
+    memory: str | None = None
     blocks: int | None = Field(None, ge=1, le=MAX_BLOCKS)
     block_size: int = Field(16, ge=1, le=65536)
     max_seqs: int = Field(256, ge=1)
     token_budget: int | None = Field(None, ge=1)
     max_model_len: int | None = Field(None, ge=2, lt=2**31)
+    decision_lag: int | None = Field(None, ge=0, le=1)
     max_output: str | None = None
     predictor: str = "none"
     arrivals: str | None = None

@@ -26,7 +26,8 @@ class Request:
 
     Policies read, the scheduler writes. Times are in seconds. `order` is the place in the running
     list: smaller runs first; it is set at each admission. While the request is in a decode set its
-    progress is lazy: `_computed` is an offset to the set's counter, made real when it leaves.
+    progress is lazy: `_computed` is an offset to the set's counter, `_generated` what was emitted
+    outside the set; both are made real when it leaves.
     """
 
     id: int
@@ -63,17 +64,18 @@ class Request:
 
     @property
     def num_computed_tokens(self) -> int:
-        """Tokens whose keys and values are in the cache."""
+        """Tokens whose keys and values are in the cache once all that is planned has run."""
         if self._decode_set is None:
             return self._computed
         return self._decode_set.counter + self._computed
 
     @property
     def num_generated_tokens(self) -> int:
-        """Output tokens emitted so far."""
-        if self._decode_set is None:
+        """Output tokens emitted so far; one that is in flight is not among them."""
+        decode_set = self._decode_set
+        if decode_set is None or decode_set.num_ended < self._span_start:
             return self._generated
-        return self._decode_set.counter + self._computed + 1 - self.prompt_tokens
+        return self._generated + decode_set.num_ended - self._span_start + 1
 
     @property
     def num_known_tokens(self) -> int:
@@ -81,9 +83,16 @@ class Request:
         return self.prompt_tokens + self.num_generated_tokens
 
     @property
+    def num_tokens_left(self) -> int:
+        """Tokens to compute until the next output token: of a decode one, in flight or known."""
+        if self._decode_set is not None:
+            return 1
+        return self.prompt_tokens + self._generated - self._computed
+
+    @property
     def last_token(self) -> float | None:
         """When the newest token came, None before the first."""
         decode_set = self._decode_set
-        if decode_set is None or decode_set.counter < self._span_start:
+        if decode_set is None or decode_set.num_ended < self._span_start:
             return self._last_token
-        return decode_set.ends[decode_set.counter]
+        return decode_set.ends[decode_set.num_ended]

@@ -34,6 +34,11 @@ RUNS: dict[str, tuple[object, ...]] = {
     ),
     "vllm,watermark=0.05": (*PRESSURE, "--concurrency", 24),
 }
+LAGS = (
+    ("--decision-lag", 0),
+    ("--decision-lag", 1),
+    ("--decision-lag", 1, "--max-output", "factor:2"),
+)
 
 
 def run(out: Path, *arguments: object) -> Path:
@@ -50,9 +55,12 @@ def arguments_of(policy: str) -> list[object]:
     return ["--policy", policy, *given]
 
 
+@pytest.mark.parametrize("lag", LAGS)
 @pytest.mark.parametrize("policy", RUNS)
-def test_a_replay_gives_the_same_bytes(policy: str, tmp_path: Path) -> None:
-    arguments = arguments_of(policy)
+def test_a_replay_gives_the_same_bytes(
+    policy: str, lag: tuple[object, ...], tmp_path: Path
+) -> None:
+    arguments = [*arguments_of(policy), *lag]
     first = run(tmp_path / "first", *arguments)
     again = run(tmp_path / "again", *arguments, "--step-time", f"recorded:{first}")
     for name in ("requests.parquet", "steps.parquet", "summary.json"):

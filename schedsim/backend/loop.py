@@ -1,7 +1,8 @@
 """`EngineLoop`: everything that an engine does but run a batch: arrivals, decisions, books."""
 
+from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from schedsim.errors import PolicyError
 from schedsim.load import Load
@@ -24,25 +25,39 @@ PROGRESS_EVERY = 512
 
 
 class Observer(Protocol):
-    """Looks at every iteration: right after its decision and right after its completion."""
+    """Looks at every iteration: after its decision and right after its completion.
 
-    def scheduled(
-        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
+    With overlapped decisions the next batch is decided between the two.
+    """
+
+    def scheduled(self, scheduler: Scheduler, batch: Batch, arrived: list[Request]) -> None:
+        """`batch` was decided, nothing since then; `arrived` came since the decision before."""
+
+    def completed(
+        self, scheduler: Scheduler, completion: Completion, start: float, end: float
     ) -> None:
-        """`batch` was decided; `arrived` came since the decision before."""
+        """The batch ran from `start` to `end`."""
 
-    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
-        """The batch ended."""
+
+class _Decided(NamedTuple):
+    """A batch that has not ended, and what the step log says of the moment of its decision."""
+
+    batch: Batch
+    last_arrival: int
+    running: int
+    waiting: int
 
 
 class EngineLoop:
     """The loop of one replica without its clock.
 
-    A backend calls `look` at every moment at which its engine is free. What comes back runs: the
-    backend calls `begin`, runs the batch and calls `finish`. If nothing runs, `wake` says when to
-    look again. All times are absolute seconds of the run. At equal times completions come first,
-    then arrivals, then the decision. `requests` are those that were released, `num_ended` how many
-    of them finished or were refused, `now` the latest time that the loop was told.
+    A backend calls `look` at every moment at which its engine decides. What comes back runs: the
+    backend calls `announce`, runs the batch and calls `finish`. If nothing runs, `wake` says when
+    to look again. With overlapped decisions it looks once more while a batch runs (`overlaps`), and
+    what it finds then runs next. All times are absolute seconds of the run. At equal times
+    completions come first, then arrivals, then the decision. `requests` are those that were
+    released, `num_ended` how many of them finished or were refused, `now` the latest time that the
+    loop was told.
     """
 
     def __init__(
@@ -66,6 +81,7 @@ class EngineLoop:
         self.num_ended = 0
         self.observers: tuple[Observer, ...] = ()
         self.polls = polls
+        self.overlaps = scheduler.decision_lag > 0
         self._scheduler = scheduler
         self._load = load
         self._steps = steps
@@ -74,8 +90,8 @@ class EngineLoop:
         self._progress_every = progress_every
         self._arrived: list[Request] = []
         self._last_arrival = -1
-        self._running = 0
-        self._waiting = 0
+        self._decided: deque[_Decided] = deque()
+        self._num_decided = 0
         self._futile_preemptions = 0
         self._idle_wakes = 0
 
@@ -97,48 +113,56 @@ class EngineLoop:
             if scheduler.rejected:
                 self._settle_rejected(now)
             if not batch.is_empty or batch.preempted:
+                self._num_decided += 1
+                self._decided.append(
+                    _Decided(batch, self._last_arrival, scheduler.num_running, len(scheduler.queue))
+                )
                 return batch
-        self._steps.note_idle_look(now)
+        self._steps.note_idle_look(now, self._num_decided)
         return None
 
-    def begin(self, batch: Batch, start: float) -> None:
-        """Tell the observers of `batch`, which `look` just returned and which begins at `start`."""
-        scheduler = self._scheduler
-        self._running, self._waiting = scheduler.num_running, len(scheduler.queue)
+    def announce(self, batch: Batch) -> None:
+        """Tell the observers of `batch`, which `look` returned last; before anything else."""
         if self.observers:
             for observer in self.observers:
-                observer.scheduled(scheduler, batch, self._arrived, start)
+                observer.scheduled(self._scheduler, batch, self._arrived)
             self._arrived = []
 
     def finish(self, batch: Batch, start: float, end: float) -> None:
-        """Book the batch, which ran from `start` to `end`.
+        """Book the batch, the oldest that was decided, which ran from `start` to `end`.
 
         Raises:
             PolicyError: a hook of the policy raised, or it preempts for ever and emits nothing.
         """
         scheduler = self._scheduler
+        decided = self._decided.popleft()
         # What is held while the iteration runs, before its finished requests give theirs back.
-        stored = scheduler.stored_tokens + batch.prefill_tokens + batch.decode_requests
+        stored = scheduler.stored_tokens
+        for later in self._decided:
+            stored -= later.batch.prefill_tokens + later.batch.decode_requests
         free_blocks = scheduler.kv_cache.free_blocks
+        use = scheduler.kv_cache.use(stored) if scheduler.kv_cache.reserves_growth else None
         completion = scheduler.complete(batch, end)
         self.now = end
         self._steps.append(
             batch,
             start,
             end,
-            self._last_arrival,
-            self._running,
-            self._waiting,
+            decided.last_arrival,
+            decided.running,
+            decided.waiting,
             free_blocks,
             stored,
         )
+        if use is not None:
+            self._steps.note_memory(use)
         for request in completion.finished:
             self.num_ended += 1
             self._load.ended(request, end)
         if scheduler.rejected:
             self._settle_rejected(end)
         for observer in self.observers:
-            observer.completed(scheduler, completion, end)
+            observer.completed(scheduler, completion, start, end)
         if self._check_every is not None and batch.iteration % self._check_every == 0:
             scheduler.check()
         if self._progress is not None and batch.iteration % self._progress_every == 0:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from schedsim.cli import calibrate, diff, doctor, execute, listing, run, trace, validate
+from schedsim.cli import calibrate, conform, diff, doctor, execute, listing, run, trace, validate
 
 app = typer.Typer(
     name="schedsim",
@@ -38,8 +38,10 @@ app.command("execute", epilog=execute.EXAMPLES)(execute.execute)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
+app.command("conform", epilog=conform.EXAMPLES)(conform.conform)
 app.add_typer(trace.app, name="trace")
 app.command("policies")(listing.policies)
+app.command("memories")(listing.memories)
 app.command("models")(listing.models)
 app.command("gpus")(listing.gpus)
 app.command("doctor")(doctor.doctor)

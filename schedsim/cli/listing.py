@@ -1,13 +1,15 @@
-"""`schedsim policies | models | gpus`: what there is, a line each."""
+"""`schedsim policies | memories | models | gpus`: what there is, a line each."""
 
 import inspect
+from typing import Any
 
 import typer
 from rich.table import Table
 
 from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import user_errors
-from schedsim.policies import POLICIES, Policy
+from schedsim.memory import MANAGERS
+from schedsim.policies import POLICIES
 from schedsim.policies.loading import find_policy, installed_policies
 
 
@@ -22,6 +24,16 @@ def policies() -> None:
         table.add_row(name, _first_sentence(policy), _parameters(policy))
     stdout_console().print(table)
     typer.echo("Your own: --policy file.py:Class or --policy module:Class, then ,parameter=value.")
+
+
+@user_errors()
+def memories() -> None:
+    """List the memory managers of the KV cache with their parameters."""
+    table = Table("memory", "what it does", "parameters", box=None, pad_edge=False)
+    for name, manager in MANAGERS.items():
+        table.add_row(name, _first_sentence(manager), _parameters(manager))
+    stdout_console().print(table)
+    typer.echo("To name one: --memory name,parameter=value,…")
 
 
 @user_errors()
@@ -47,10 +59,10 @@ def _print_rows(what: str, rows: list[tuple[str, str]]) -> None:
     stdout_console().print(table)
 
 
-def _first_sentence(policy: type[Policy]) -> str:
-    return (inspect.getdoc(policy) or "").split("\n\n")[0].replace("\n", " ")
+def _first_sentence(kind: type[Any]) -> str:
+    return (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
 
 
-def _parameters(policy: type[Policy]) -> str:
-    parameters = inspect.signature(policy).parameters.values()
+def _parameters(kind: type[Any]) -> str:
+    parameters = inspect.signature(kind).parameters.values()
     return ", ".join(f"{p.name}={p.default}" for p in parameters) or "-"

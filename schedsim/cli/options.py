@@ -28,7 +28,12 @@ Estimator = Annotated[
     ),
 ]
 Memory = Annotated[
-    str, typer.Option(help="Memory manager of the KV cache.", rich_help_panel=ENGINE)
+    str | None,
+    typer.Option(
+        help="Memory manager of the KV cache: name,parameter=value,…; `schedsim memories` lists "
+        "them; default: the policy's, mostly paged.",
+        rich_help_panel=ENGINE,
+    ),
 ]
 Blocks = Annotated[
     int | None,
@@ -57,6 +62,14 @@ MaxOutput = Annotated[
 ]
 Predictor = Annotated[
     str, typer.Option(help="none, oracle or lognormal,sigma=0.5.", rich_help_panel=LOAD)
+]
+DecisionLag = Annotated[
+    int | None,
+    typer.Option(
+        help="0: decide when the iteration before has ended; 1: when it begins; default: the "
+        "policy's.",
+        rich_help_panel=ENGINE,
+    ),
 ]
 Arrivals = Annotated[
     str | None,

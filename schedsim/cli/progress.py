@@ -32,3 +32,23 @@ def progress_bar(label: str, total: int, quiet: bool, unit: str) -> Iterator[Rep
             progress.update(task, completed=ended, seconds=seconds)
 
         yield report
+
+
+@contextmanager
+def file_progress(label: str, total: int, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Gives a function to call after each file; it does nothing when silent."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files, ETA"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task(label, total=total)
+        yield lambda: progress.advance(task)

@@ -35,6 +35,7 @@ class Coefficients(BaseModel):
     decode_context: float = Field(default=0.0, ge=0)
     sampled: float = Field(default=0.0, ge=0)
     swapped_blocks: float = Field(default=0.0, ge=0)
+    copied_blocks: float = Field(default=0.0, ge=0)
 
 
 TERMS = tuple(Coefficients.model_fields)
@@ -122,6 +123,7 @@ def _seconds(part: Coefficients, shape: BatchShape) -> float:
         + part.decode_context * (shape.decode_context + shape.padding_context)
         + part.sampled * shape.sampled
         + part.swapped_blocks * shape.swapped_blocks
+        + part.copied_blocks * shape.copied_blocks
     )
 
 

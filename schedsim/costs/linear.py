@@ -16,7 +16,7 @@ PACKAGED = ("vidur-closed-form",)
 
 
 class LinearFile(BaseModel):
-    """The TOML file: milliseconds for each unit of work; all but swaps are required."""
+    """The TOML file: milliseconds for each unit of work; all but copies are required."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -26,6 +26,7 @@ class LinearFile(BaseModel):
     prefill_attention_ms: float = Field(ge=0)
     decode_context_ms: float = Field(ge=0)
     swap_block_ms: float = Field(default=0.0, ge=0)
+    copy_block_ms: float = Field(default=0.0, ge=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,10 @@ class LinearCost:
     """Milliseconds an iteration, a prefill token, a decode and a unit of attention.
 
     `prefill_attention_ms` is per Σ chunk·(context + chunk/2), `decode_context_ms` per token of
-    decode context, `swap_block_ms` per block copied to or from the host. Padding of a static batch
-    costs what decodes cost: its counts are added to theirs before the multiplication. The terms
-    are added in the order of the fields and the sum is turned into seconds at the end, which gives
-    the closed form of the Vidur oracle bit for bit.
+    decode context, `swap_block_ms` per block copied to or from the host, `copy_block_ms` per block
+    moved on the device. Padding of a static batch costs what decodes cost: its counts are added to
+    theirs before the multiplication. The terms are added in the order of the fields and the sum is
+    turned into seconds at the end, which gives the closed form of the Vidur oracle bit for bit.
     """
 
     base_ms: float
@@ -45,6 +46,7 @@ class LinearCost:
     prefill_attention_ms: float
     decode_context_ms: float
     swap_block_ms: float = 0.0
+    copy_block_ms: float = 0.0
 
     def seconds(self, shape: BatchShape) -> float:
         """Seconds of an iteration."""
@@ -55,6 +57,7 @@ class LinearCost:
             + self.prefill_attention_ms * shape.prefill_attention
             + self.decode_context_ms * (shape.decode_context + shape.padding_context)
             + self.swap_block_ms * shape.swapped_blocks
+            + self.copy_block_ms * shape.copied_blocks
         ) * 1e-3
 
     def describe(self) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class RooflineCost:
     - attention of decodes: the same operations per token of context against its keys and values;
     - with several GPUs two ring all-reduces of the activations a layer: bytes over the link, and a
       latency each;
-    - swaps: the bytes of each KV block of `block_size` tokens over the link to the host.
+    - swaps: the bytes of each KV block of `block_size` tokens over the link to the host;
+    - moves: the bytes of each block read and written in the GPU's memory.
 
     Padding of a static batch costs what decodes cost. Sources: Williams, Waterman and Patterson,
     "Roofline", CACM 2009, for the bound; Pope et al., "Efficiently Scaling Transformer Inference",
@@ -76,6 +77,7 @@ class RooflineCost:
     _kv_token: float = field(init=False, repr=False)
     _link_token: float = field(init=False, repr=False)
     _swap_block: float = field(init=False, repr=False)
+    _copy_block: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         model, gpu, degree, assumed = self.model, self.gpu, self.tensor_parallel, self.assumptions
@@ -97,6 +99,7 @@ class RooflineCost:
         self._set("_attention", 4 * model.heads * model.head_dim * model.layers / flops)
         self._set("_kv_token", kv_bytes / bandwidth)
         self._set("_swap_block", kv_bytes * self.block_size / (gpu.host_gb_per_s * 1e9))
+        self._set("_copy_block", 2 * kv_bytes * self.block_size / bandwidth)
         self._set("_link_token", all_reduces * message / (gpu.link_gb_per_s * 1e9))
 
     def seconds(self, shape: BatchShape) -> float:
@@ -126,6 +129,8 @@ class RooflineCost:
             time += part if part > reads else reads
         if shape.swapped_blocks:
             time += self._swap_block * shape.swapped_blocks
+        if shape.copied_blocks:
+            time += self._copy_block * shape.copied_blocks
         return time
 
     def describe(self) -> dict[str, Any]:

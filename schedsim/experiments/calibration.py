@@ -25,6 +25,7 @@ _PRIORITY = (
     "prefill_attention",
     "prefill_requests",
     "swapped_blocks",
+    "copied_blocks",
     "sampled",
 )
 """The terms in the order in which they are believed: of terms that always go together in the runs,

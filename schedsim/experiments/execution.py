@@ -16,10 +16,13 @@ from schedsim.experiments.setup import (
     Sizes,
     choose_estimator,
     fit_context,
+    own_block_size,
     prepare_engine,
     run_manifest,
+    with_policy_defaults,
 )
 from schedsim.policies import Policy
+from schedsim.policies.loading import make_policy
 from schedsim.specs import unknown_name
 from schedsim.traces.trace import Trace
 
@@ -167,12 +170,19 @@ def prepare_execution(
     from schedsim.executor.runner import ModelRunner
     from schedsim.executor.timer import make_timer
 
+    policy = policy if policy is not None else make_policy(settings.policy)
+    settings = with_policy_defaults(settings, policy)
     decoder = model.decoder
     shape = decoder.config.shape
     sizes = choose_device_sizes(settings, model)
     estimator = choose_estimator(settings, shape, load_gpu(settings.gpu))
     engine = prepare_engine(trace, settings, sizes, estimator, policy)
     kv_cache = engine.scheduler.kv_cache
+    if kv_cache.has_stale_keys:
+        raise ConfigError(
+            f"--memory {engine.resolved['memory']}: with stale_keys a request may find what was "
+            "never computed, and an execution reads it; leave it out"
+        )
     store = KVStore(
         shape,
         kv_cache.total_blocks,
@@ -210,8 +220,9 @@ def choose_device_sizes(settings: RunSettings, model: DeviceModel) -> Sizes:
     Raises:
         ConfigError: the weights leave no room for a block.
     """
-    decoder, size, why = model.decoder, settings.block_size, model.why
+    decoder, why = model.decoder, model.why
     shape = decoder.config.shape
+    size = own_block_size(settings, shape)
     if settings.blocks is not None:
         return fit_context(settings, shape, settings.blocks)
     token_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * decoder.dtype.itemsize

@@ -26,6 +26,7 @@ _SIZES = (
     "padding_context",
     "sampled",
     "swapped_blocks",
+    "copied_blocks",
 )
 
 

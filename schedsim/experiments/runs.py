@@ -136,7 +136,7 @@ def folder_names(policies: Sequence[str]) -> list[str]:
     """A distinct folder name for each policy spec."""
     names: list[str] = []
     for policy in policies:
-        plain = "".join(c if c.isalnum() or c in "-_=,." else "-" for c in policy).strip("-.")
+        plain = "".join(c if c.isalnum() or c in "-_=,.@" else "-" for c in policy).strip("-.")
         name, number = plain, 2
         while name in names:
             name, number = f"{plain}-{number}", number + 1

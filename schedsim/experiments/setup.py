@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from schedsim.backend import Backend
-from schedsim.config import RunSettings
+from schedsim.config import MAX_BLOCKS, RunSettings
 from schedsim.content import Content, shares_prefixes
 from schedsim.costs import (
     FittedCost,
@@ -24,7 +24,7 @@ from schedsim.costs import (
 )
 from schedsim.errors import ConfigError
 from schedsim.load import Load
-from schedsim.memory import make_kv_cache
+from schedsim.memory import make_kv_cache, make_manager
 from schedsim.output_limit import default_form, limit_outputs
 from schedsim.policies import Policy
 from schedsim.policies.loading import make_policy
@@ -72,11 +72,39 @@ def prepare_trace(trace: Trace, settings: RunSettings) -> Trace:
 
 
 class Sizes(NamedTuple):
-    """The engine's sizes after every default has been chosen; `notes` says how."""
+    """The engine's sizes after every default has been chosen; `notes` says how.
+
+    `blocks` are of `block_size` tokens, which the memory manager may want otherwise than the
+    settings.
+    """
 
     blocks: int
+    block_size: int
     max_model_len: int
     notes: tuple[str, ...]
+
+
+def with_policy_defaults(settings: RunSettings, policy: Policy) -> RunSettings:
+    """The settings with what the policy's own engine has where they name nothing."""
+    lag = settings.decision_lag
+    return settings.model_copy(
+        update={
+            "memory": settings.memory or policy.default_memory,
+            "decision_lag": policy.default_decision_lag if lag is None else lag,
+        }
+    )
+
+
+def own_block_size(settings: RunSettings, model: ModelSpec) -> int:
+    """Tokens in a block of the memory manager that the settings name.
+
+    Raises:
+        ConfigError: an unknown name or parameter, or a model that the manager cannot serve.
+    """
+    kv_bytes = model.kv_bytes_per_token_on_gpu(settings.tensor_parallel)
+    assert settings.memory is not None, "the policy's memory manager is not filled in"
+    manager = make_manager(settings.memory)
+    return manager.own_block_size(settings.block_size, kv_bytes // (2 * model.layers))
 
 
 def choose_sizes(settings: RunSettings, model: ModelSpec, gpu: GPUSpec) -> Sizes:
@@ -88,7 +116,8 @@ def choose_sizes(settings: RunSettings, model: ModelSpec, gpu: GPUSpec) -> Sizes
     notes = []
     blocks = settings.blocks
     if blocks is None:
-        capacity: KVCapacity = kv_blocks(model, gpu, settings.tensor_parallel, settings.block_size)
+        size = own_block_size(settings, model)
+        capacity: KVCapacity = kv_blocks(model, gpu, settings.tensor_parallel, size)
         blocks = capacity.blocks
         notes.append(capacity.explanation)
     sizes = fit_context(settings, model, blocks)
@@ -96,9 +125,31 @@ def choose_sizes(settings: RunSettings, model: ModelSpec, gpu: GPUSpec) -> Sizes
 
 
 def fit_context(settings: RunSettings, model: ModelSpec, blocks: int) -> Sizes:
-    """The context length of an engine with `blocks` KV blocks."""
+    """The context length of an engine with `blocks` KV blocks.
+
+    Blocks of the settings are as many tokens in blocks of the memory manager's own; others are
+    of that kind already.
+
+    Raises:
+        ConfigError: they do not make one of the manager's own, or too many.
+    """
     notes = []
-    slots = blocks * settings.block_size
+    size = own_block_size(settings, model)
+    if settings.blocks is not None and size != settings.block_size:
+        slots = settings.blocks * settings.block_size
+        blocks = slots // size
+        if not 1 <= blocks <= MAX_BLOCKS:
+            raise ConfigError(
+                f"--blocks {settings.blocks} of {settings.block_size} tokens are {blocks} blocks "
+                f"of {size} tokens, which {settings.memory!r} memory has; from 1 to {MAX_BLOCKS} "
+                "will do: change --blocks or --block-size"
+            )
+        notes.append(
+            f"{settings.memory!r} memory has blocks of {size} tokens, not of --block-size "
+            f"{settings.block_size}: {blocks} of them for the {slots} tokens of --blocks "
+            f"{settings.blocks}"
+        )
+    slots = blocks * size
     max_model_len = settings.max_model_len
     if max_model_len is None:
         max_model_len = min(model.max_model_len, slots)
@@ -112,7 +163,7 @@ def fit_context(settings: RunSettings, model: ModelSpec, blocks: int) -> Sizes:
             f"max_model_len {max_model_len} is beyond the {model.max_model_len} positions that "
             f"{settings.model} was trained for"
         )
-    return Sizes(blocks, max_model_len, tuple(notes))
+    return Sizes(blocks, size, max_model_len, tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,25 +184,28 @@ def prepare_engine(
     settings: RunSettings,
     sizes: Sizes,
     estimator: StepCost,
-    policy: Policy | None = None,
+    policy: Policy,
 ) -> PreparedEngine:
-    """Build scheduler and load for a prepared trace. `policy` replaces what the settings name.
+    """Build scheduler and load for a prepared trace; the settings have the policy's defaults.
 
     Raises:
         ConfigError: a name or a parameter is wrong.
-        PolicyError: a policy of the user's does not import.
     """
+    memory, lag = settings.memory, settings.decision_lag
+    assert memory is not None, "the policy's memory manager is not filled in"
+    assert lag is not None, "the policy's decision lag is not filled in"
     max_output = settings.max_output or default_form(trace)
     outputs = limit_outputs(trace, max_output, sizes.max_model_len)
     content = Content.of(trace, outputs)
     # A stream of its own: the arrivals' is that of the seed itself, as in `trace convert`.
     predictor_rng = np.random.default_rng(np.random.SeedSequence(settings.seed).spawn(1)[0])
     scheduler = Scheduler(
-        policy if policy is not None else make_policy(settings.policy),
-        make_kv_cache(settings.memory, sizes.blocks, settings.block_size, content),
+        policy,
+        make_kv_cache(memory, sizes.blocks, sizes.block_size, content, sizes.max_model_len),
         max_seqs=settings.max_seqs,
         token_budget=settings.token_budget,
         max_model_len=sizes.max_model_len,
+        decision_lag=lag,
         predictor=make_predictor(settings.predictor, predictor_rng),
         estimator=estimator.seconds,
     )
@@ -161,19 +215,21 @@ def prepare_engine(
         notes.append(f"{num_cut} outputs end at their output limit, before their true length")
     if not scheduler.has_prefix_cache and shares_prefixes(trace, outputs):
         notes.append(
-            f"the prompts share prefixes, but {settings.memory!r} memory has no prefix cache: "
+            f"the prompts share prefixes, but {memory!r} memory has no prefix cache: "
             "nothing is reused; --memory paged,prefix_caching=true reuses them"
         )
     slo = None
     if settings.slo_ttft is not None or settings.slo_tpot is not None:
         slo = SLO(settings.slo_ttft, settings.slo_tpot)
     resolved: dict[str, int | str] = {
-        "policy": repr(scheduler.policy),
+        "policy": repr(policy),
+        "memory": memory,
         "num_blocks": sizes.blocks,
-        "block_size": settings.block_size,
+        "block_size": sizes.block_size,
         "max_num_seqs": settings.max_seqs,
         "max_num_batched_tokens": scheduler.token_budget,
         "max_model_len": sizes.max_model_len,
+        "decision_lag": scheduler.decision_lag,
         "max_output": max_output,
     }
     load = Load(trace, outputs, concurrency=settings.concurrency)
@@ -212,10 +268,12 @@ def prepare_run(
         ConfigError: a name, a parameter or a size is wrong.
         PolicyError: a policy of the user's does not import.
     """
+    policy = policy if policy is not None else make_policy(settings.policy)
+    settings = with_policy_defaults(settings, policy)
     model, gpu = load_model(settings.model), load_gpu(settings.gpu)
     told = settings.step_time if cost is None else "a step-time model of the caller's"
     step_time = cost or make_step_time(
-        settings.step_time, model, gpu, settings.tensor_parallel, settings.block_size
+        settings.step_time, model, gpu, settings.tensor_parallel, own_block_size(settings, model)
     )
     estimator = choose_estimator(settings, model, gpu, step_time)
     sizes = choose_sizes(settings, model, gpu)
@@ -257,7 +315,7 @@ def choose_estimator(
     if text is None and step_time is not None and not isinstance(step_time, RecordedTimes):
         return step_time
     return make_step_cost(
-        text or "roofline", model, gpu, settings.tensor_parallel, settings.block_size
+        text or "roofline", model, gpu, settings.tensor_parallel, own_block_size(settings, model)
     )
 
 
@@ -275,7 +333,7 @@ def run_manifest(
         config={**settings.model_dump(), "resolved": resolved},
         trace=trace,
         seed=settings.seed,
-        decision_lag=0,
+        decision_lag=int(resolved["decision_lag"]),
         estimator=estimator.describe(),
     )
     return {**manifest, "notes": list(notes)}

@@ -14,7 +14,7 @@ from schedsim.errors import ConfigError, ReplayError, ResultError, TraceError
 from schedsim.experiments.calibration import by_kind, error_figures
 from schedsim.experiments.iterations import Iterations, iterations_of
 from schedsim.experiments.runs import Outcome, RunOptions, run_policy
-from schedsim.experiments.setup import prepare_trace
+from schedsim.experiments.setup import own_block_size, prepare_trace
 from schedsim.results.decision_file import DecisionFile
 from schedsim.results.difference import Comparison, compare_decisions
 from schedsim.results.stored_run import StoredRun
@@ -147,7 +147,9 @@ def validate(
     replayed_trace = prepare_trace(trace, settings)
     _check_reading(run, replayed_trace)
     model, gpu = load_model(settings.model), load_gpu(settings.gpu)
-    cost = make_step_cost(step_time, model, gpu, settings.tensor_parallel, settings.block_size)
+    cost = make_step_cost(
+        step_time, model, gpu, settings.tensor_parallel, own_block_size(settings, model)
+    )
 
     def simulate(source: str, name: str) -> Outcome:
         chosen = settings.model_copy(update={"step_time": source})
@@ -187,6 +189,7 @@ def settings_of(run: StoredRun) -> RunSettings:
     resolved = config.pop("resolved", {})
     sizes = {
         "blocks": "num_blocks",
+        "block_size": "block_size",
         "max_model_len": "max_model_len",
         "token_budget": "max_num_batched_tokens",
         "max_output": "max_output",

@@ -1,50 +1,31 @@
-"""Memory managers of the KV cache. A new one is a file here and an entry in `MANAGERS`."""
+"""Memory managers of the KV cache.
 
-from dataclasses import dataclass
+A new one is a file here, and a dataclass of its parameters in `managers` that `MANAGERS` names.
+"""
 
-from schedsim.config import MAX_BLOCKS
 from schedsim.content import Content
-from schedsim.errors import ConfigError
-from schedsim.memory.base import Found, KVCache
-from schedsim.memory.paged import PagedKVCache
+from schedsim.memory.base import Found, KVCache, MemoryUse, Move
+from schedsim.memory.buddy import BuddyKVCache
+from schedsim.memory.contiguous import ContiguousKVCache
+from schedsim.memory.managers import Buddy, Contiguous, Manager, Paged, Radix, VAttention
+from schedsim.memory.paged import PagedKVCache, QueuedKVCache
 from schedsim.memory.prefix_cached import PrefixCachedKVCache
+from schedsim.memory.radix import RadixKVCache
+from schedsim.memory.reserved import Foresight
+from schedsim.memory.vattention import VAttentionKVCache
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
 
-
-@dataclass(frozen=True, slots=True)
-class Paged:
-    """`paged`: any free block serves any request.
-
-    `prefix_caching` finds computed blocks again; `host_blocks` are there to swap blocks out to.
-    """
-
-    prefix_caching: bool = False
-    host_blocks: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.host_blocks <= MAX_BLOCKS:
-            raise ConfigError(
-                f"memory manager 'paged': host_blocks={self.host_blocks} is not from 0 to "
-                f"{MAX_BLOCKS}"
-            )
-
-    def build(self, total_blocks: int, block_size: int, content: Content | None) -> KVCache:
-        """The manager; only a prefix cache needs `content`."""
-        if not self.prefix_caching:
-            return PagedKVCache(total_blocks, block_size, self.host_blocks)
-        assert content is not None, "a prefix cache without content"
-        return PrefixCachedKVCache(total_blocks, block_size, content, self.host_blocks)
+MANAGERS: dict[str, type[Manager]] = {
+    "paged": Paged,
+    "contiguous": Contiguous,
+    "buddy": Buddy,
+    "radix": Radix,
+    "vattention": VAttention,
+}
 
 
-MANAGERS = {"paged": Paged}
-
-
-def make_kv_cache(
-    text: str, total_blocks: int, block_size: int, content: Content | None = None
-) -> KVCache:
-    """Build the memory manager named by the spec `text`.
-
-    `content` says what the tokens of requests are, which a prefix cache has to know.
+def make_manager(text: str) -> Manager:
+    """The memory manager named by the spec `text`, not built yet.
 
     Raises:
         ConfigError: an unknown name or parameter.
@@ -52,15 +33,44 @@ def make_kv_cache(
     spec = parse_spec(text)
     if spec.name not in MANAGERS:
         raise unknown_name("memory manager", spec.name, MANAGERS)
-    manager = build_from_spec("memory manager", MANAGERS[spec.name], spec)
-    return manager.build(total_blocks, block_size, content)
+    return build_from_spec("memory manager", MANAGERS[spec.name], spec)
+
+
+def make_kv_cache(
+    text: str,
+    total_blocks: int,
+    block_size: int,
+    content: Content | None = None,
+    max_model_len: int | None = None,
+) -> KVCache:
+    """Build the memory manager named by the spec `text`, with blocks of `block_size` tokens.
+
+    `content` says what the tokens of requests are, which a prefix cache has to know;
+    `max_model_len` how long a request may become, by default as long as the cache.
+
+    Raises:
+        ConfigError: an unknown name or parameter, or a cache too small for the manager.
+    """
+    if max_model_len is None:
+        max_model_len = total_blocks * block_size
+    return make_manager(text).build(total_blocks, block_size, content, max_model_len)
 
 
 __all__ = [
     "MANAGERS",
+    "BuddyKVCache",
+    "ContiguousKVCache",
+    "Foresight",
     "Found",
     "KVCache",
+    "Manager",
+    "MemoryUse",
+    "Move",
     "PagedKVCache",
     "PrefixCachedKVCache",
+    "QueuedKVCache",
+    "RadixKVCache",
+    "VAttentionKVCache",
     "make_kv_cache",
+    "make_manager",
 ]

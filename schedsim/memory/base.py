@@ -10,6 +10,30 @@ BlockPairs = list[tuple[int, int]]
 """Blocks to copy: (source, target) each."""
 
 
+class Move(NamedTuple):
+    """Blocks of `request` that came to lie elsewhere, to be copied all at once."""
+
+    request: Request
+    pairs: BlockPairs
+
+
+class MemoryUse(NamedTuple):
+    """What the token slots of a memory are used for; the rest of them are free for anyone.
+
+    `stored` hold tokens; `reserved` are held for tokens that are to come, as far as the manager
+    foresees them; `internal_waste` are the other slots of held blocks. `external_waste` are free
+    slots that the request refused last cannot have because they are not in one piece.
+    `failed_though_enough` counts the reservations, since the beginning, that found no room as it
+    was although enough was free in total.
+    """
+
+    stored: int
+    reserved: int
+    internal_waste: int
+    external_waste: int
+    failed_though_enough: int
+
+
 class Found(NamedTuple):
     """What the cache holds of a request's beginning: `blocks`, of which `idle` nobody holds."""
 
@@ -27,15 +51,34 @@ class KVCache(ABC):
     either holds what it asked for with `reserve`, or is a *decode member* (`join` to `leave` or
     `release`): then it takes one more slot in every iteration that runs the decode set, and the
     manager knows by itself when that needs a block. Such an iteration is: `needy` says who lacks a
-    slot, `grow` or `grow_all` gives it, `advance` says that all members used theirs.
+    slot, `grow` or `grow_all` gives it, `advance` says that all members use theirs.
 
     A manager that keeps computed blocks for others (`has_prefix_cache`) is also told what the
     iteration that is planned computes: a chunk by `plan`, decodes by `grow` and `grow_all`. Then
-    `commit` says that the iteration ran.
+    `commit` says that the iteration is decided.
+
+    A manager that moves blocks (`moves_blocks`) may do so in any call that gives room and succeeds;
+    `take_moves` follows each of these calls.
     """
 
     has_prefix_cache: ClassVar[bool] = False
     """Whether `find` may find something; the methods that it needs are not called otherwise."""
+
+    decodes_ahead: bool = False
+    """Whether a decode may be planned while the token that it feeds in is in flight.
+
+    Then what a block that it fills holds is not known yet, and others can find it one decision
+    later. Set by the scheduler.
+    """
+
+    has_stale_keys: bool = False
+    """Whether `find` may find what was never computed; only good for comparing decisions."""
+
+    moves_blocks: ClassVar[bool] = False
+    """Whether `take_moves` may return something; it is not called otherwise."""
+
+    reserves_growth: ClassVar[bool] = False
+    """Whether admission takes room for tokens to come, so that decodes need no free blocks."""
 
     host_blocks: int = 0
     """Blocks of the host tier, numbered from 1; 0: nothing can be swapped out."""
@@ -62,6 +105,18 @@ class KVCache(ABC):
         """Free blocks that `reserve` would take for a `request` that holds nothing."""
         return self.blocks_for(tokens)
 
+    def blocks_to_finish(self, request: Request, tokens: int) -> int:
+        """The most blocks that `request`, which holds nothing, may hold before `tokens` are there.
+
+        What needs more than there are can never run.
+        """
+        return self.blocks_for(tokens)
+
+    def use(self, stored_tokens: int) -> MemoryUse:
+        """How the slots are used, of which `stored_tokens` hold tokens of requests; O(1)."""
+        held = (self.total_blocks - self.free_blocks) * self.block_size
+        return MemoryUse(stored_tokens, 0, held - stored_tokens, 0, 0)
+
     def find(self, request: Request) -> Found:
         """What `reserve` would give a `request` that holds nothing of what is computed already."""
         return NOTHING
@@ -87,8 +142,22 @@ class KVCache(ABC):
         """
         return []
 
-    def commit(self) -> None:  # noqa: B027 (most need not know)
-        """The planned iteration ran."""
+    def settle(self, request: Request) -> None:  # noqa: B027 (most need not know)
+        """All that `request`, no longer a decode member, has computed is known now."""
+
+    def commit(self) -> int:
+        """The planned iteration is decided: it runs before anything that is planned later.
+
+        Returns how many full blocks were given back because another request holds the same tokens.
+        """
+        return 0
+
+    def take_moves(self) -> list[Move]:
+        """The moves since the last call, to be made in this order before the iteration runs.
+
+        Targets are free once the moves before are made; within a move sources are read first.
+        """
+        return []
 
     @abstractmethod
     def release(self, request: Request) -> int:
@@ -144,13 +213,17 @@ class KVCache(ABC):
         True at once for a member that is not needy.
         """
 
+    def can_grow_all(self) -> bool:
+        """Whether `grow_all` finds a slot for every needy member."""
+        return len(self.needy) <= self.free_blocks
+
     @abstractmethod
     def grow_all(self) -> None:
-        """`grow` every needy member in running order; there are at most `free_blocks` of them."""
+        """`grow` every needy member in running order; only where `can_grow_all`."""
 
     @abstractmethod
     def advance(self) -> None:
-        """All members used the slot for their next token."""
+        """The planned iteration is decided: all members use the slot for their next token."""
 
     @abstractmethod
     def check(self) -> None:

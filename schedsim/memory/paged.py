@@ -1,5 +1,8 @@
 """`PagedKVCache`: any free block serves any request (vLLM, SOSP'23, section 4)."""
 
+from collections import deque
+from collections.abc import Iterable, Mapping
+
 from schedsim.memory.blocks import BlockTables
 
 
@@ -20,8 +23,7 @@ class PagedKVCache(BlockTables):
 
     def check(self) -> None:
         super().check()
-        blocks = sorted(self._free + [b for table in self._tables.values() for b in table])
-        assert blocks == list(range(1, self.total_blocks + 1)), "a block is lost or held twice"
+        check_conservation(self._free, self._tables, self.total_blocks)
 
     def _take(self, count: int) -> list[int]:
         taken = self._free[-count:]
@@ -32,3 +34,34 @@ class PagedKVCache(BlockTables):
     def _give_back(self, table: list[int]) -> int:
         self._free += table
         return 0
+
+
+class QueuedKVCache(BlockTables):
+    """Paged as vLLM 0.11: the free list is a queue, and blocks come back to its end, tail first."""
+
+    def __init__(self, total_blocks: int, block_size: int, host_blocks: int = 0) -> None:
+        super().__init__(total_blocks, block_size, host_blocks)
+        self._free = deque(range(1, total_blocks + 1))
+
+    @property
+    def free_blocks(self) -> int:
+        return len(self._free)
+
+    def check(self) -> None:
+        super().check()
+        check_conservation(self._free, self._tables, self.total_blocks)
+
+    def _take(self, count: int) -> list[int]:
+        return [self._free.popleft() for _ in range(count)]
+
+    def _give_back(self, table: list[int]) -> int:
+        self._free.extend(reversed(table))
+        return 0
+
+
+def check_conservation(
+    free: Iterable[int], tables: Mapping[int, list[int]], total_blocks: int
+) -> None:
+    """Assert that every block is free or in one table, once."""
+    blocks = sorted([*free, *(block for table in tables.values() for block in table)])
+    assert blocks == list(range(1, total_blocks + 1)), "a block is lost or held twice"

@@ -40,7 +40,11 @@ class PrefixCachedKVCache(BlockTables):
     begins with the longest run of cached blocks, all but its last known token at most; of equal
     blocks it gets the oldest. Blocks that nobody holds are free, keyed or not: those without a key
     are taken first, as a stack; those with one by when they came free, a request's last block
-    first. Blocks of equal content are not merged.
+    first. With `queued`, as in vLLM 0.11, all are taken by when they came free. Blocks of equal
+    content are not merged.
+
+    With `has_stale_keys` the blocks that an iteration planned for a request which it then preempts
+    keep their keys, as in vLLM: who finds them later reads what nobody wrote.
 
     Like the decode calendar, who fills a block is found without a look at those who do not.
     """
@@ -48,10 +52,18 @@ class PrefixCachedKVCache(BlockTables):
     has_prefix_cache = True
 
     def __init__(
-        self, total_blocks: int, block_size: int, content: Content, host_blocks: int = 0
+        self,
+        total_blocks: int,
+        block_size: int,
+        content: Content,
+        host_blocks: int = 0,
+        queued: bool = False,
+        has_stale_keys: bool = False,
     ) -> None:
         super().__init__(total_blocks, block_size, host_blocks)
+        self.has_stale_keys = has_stale_keys
         self._content = content
+        self._queued = queued
         self._unkeyed = list(range(total_blocks, 0, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._users = [0] * (total_blocks + 1)
@@ -111,15 +123,17 @@ class PrefixCachedKVCache(BlockTables):
             if other is not request and not fills.isdisjoint(self.block_table(other))
         ]
 
-    def commit(self) -> None:
+    def commit(self) -> int:
         self._fresh.clear()
+        return 0
 
     def release(self, request: Request) -> int:
         for block in self._tables[request.id] if self._fresh else ():
             if self._fresh.get(block) == request.id:
                 assert self._users[block] == 1, "a block goes that somebody relies on"
                 del self._fresh[block]
-                self._drop_key(block)
+                if not self.has_stale_keys:
+                    self._drop_key(block)
         shared = super().release(request)
         del self._keyed[request.id]
         return shared
@@ -155,14 +169,20 @@ class PrefixCachedKVCache(BlockTables):
     def grow(self, request: Request) -> bool:
         if not super().grow(request):
             return False
-        if self._turn(request) == self._iteration % self.block_size:
-            self._key_next(request)
+        self._key_decode(request)
         return True
 
     def grow_all(self) -> None:
         super().grow_all()
-        for request in self._filling.get(self._iteration % self.block_size, ()):
-            self._key_next(request)
+        turn, block_size = self._iteration % self.block_size, self.block_size
+        if self.decodes_ahead:
+            for request in self._filling.get((turn - 1) % block_size, ()):
+                self._key_decode(request)
+        for request in self._filling.get(turn, ()):
+            self._key_decode(request)
+
+    def settle(self, request: Request) -> None:
+        self._key_until(request, request.num_computed_tokens)
 
     def check(self) -> None:
         super().check()
@@ -183,7 +203,8 @@ class PrefixCachedKVCache(BlockTables):
             assert key in self._oldest, "copies of a block without the oldest"
             cached.update(dict.fromkeys(copies, key))
         assert cached == keyed, "the index and the blocks differ in their keys"
-        assert all(self._key_of[block] is not None for block in self._idle), "a key is missing"
+        keys = (self._key_of[block] for block in self._idle)
+        assert self._queued or all(key is not None for key in keys), "a key is missing"
         self._check_lookup()
         self._check_requests()
 
@@ -223,7 +244,8 @@ class PrefixCachedKVCache(BlockTables):
             del self._unkeyed[-count:]
         for _ in range(count - len(taken)):
             block = self._idle.popitem(last=False)[0]
-            self._drop_key(block)
+            if self._key_of[block] is not None:
+                self._drop_key(block)
             taken.append(block)
         users = self._users
         for block in taken:
@@ -239,7 +261,7 @@ class PrefixCachedKVCache(BlockTables):
             users[block] -= 1
             if users[block]:
                 shared += 1
-            elif key_of[block] is None:
+            elif key_of[block] is None and not self._queued:
                 unkeyed.append(block)
             else:
                 idle[block] = None
@@ -306,13 +328,20 @@ class PrefixCachedKVCache(BlockTables):
         if copies is not None and not copies:
             del self._copies[key]
 
-    def _key_next(self, request: Request) -> None:
-        """The planned iteration fills the first block of a decode that has no key yet."""
-        index = self._keyed[request.id]
-        block = self._tables[request.id][index]
-        self._add_key(block, self._content.block_key(request.id, index, self.block_size))
-        self._fresh[block] = request.id
-        self._keyed[request.id] = index + 1
+    def _key_decode(self, request: Request) -> None:
+        """The planned iteration computes the next token of a decode, which may be in flight."""
+        computed = request.num_computed_tokens
+        self._key_until(request, min(computed + 1, request.num_known_tokens))
+        filled = (computed + 1) // self.block_size
+        if self._keyed[request.id] == filled and (computed + 1) % self.block_size == 0:
+            self._fresh[self._tables[request.id][filled - 1]] = request.id
+
+    def _key_until(self, request: Request, tokens: int) -> None:
+        """Give a key to every block that the first `tokens` tokens fill."""
+        for index in range(self._keyed[request.id], tokens // self.block_size):
+            block = self._tables[request.id][index]
+            self._add_key(block, self._content.block_key(request.id, index, self.block_size))
+            self._keyed[request.id] = index + 1
 
     def _turn(self, request: Request) -> int:
         """The iterations, modulo the block size, in which a decode fills a block."""

@@ -3,16 +3,19 @@
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.static import Static
-from schedsim.policies.vllm import VLLM
+from schedsim.policies.vllm import VLLM, VLLM011, VLLM019, VLLM033
 from schedsim.policies.vllm_v0 import VLLMv0
 
 POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (VLLM, VLLMv0, Sarathi, Static)
+    policy.name: policy for policy in (VLLM, VLLM033, VLLM019, VLLM011, VLLMv0, Sarathi, Static)
 }
 
 __all__ = [
     "POLICIES",
     "VLLM",
+    "VLLM011",
+    "VLLM019",
+    "VLLM033",
     "Gate",
     "Policy",
     "PreemptMode",

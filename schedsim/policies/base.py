@@ -61,6 +61,15 @@ class Policy:
     admit_after_preempt: bool = False
     """Whether an iteration that preempted may also admit."""
 
+    stops_at_own_preemption: ClassVar[bool] = False
+    """Whether the rest of the running list waits once a request has preempted itself."""
+
+    default_memory: ClassVar[str] = "paged"
+    """The memory manager of a run whose settings name none."""
+
+    default_decision_lag: ClassVar[int] = 0
+    """How many batches are in flight when one is decided, where the settings do not say."""
+
     def default_token_budget(self, max_model_len: int) -> int:
         """The iteration's token budget where the user gives none."""
         return 2048

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from schedsim.request import Status
 from schedsim.results.quantiles import Floats, Ints
 from schedsim.results.record import RunRecord
-from schedsim.results.step_log import StepLog
+from schedsim.results.step_log import MEMORY_COLUMNS, StepLog
 
 Mask = npt.NDArray[np.bool_]
 
@@ -132,8 +132,9 @@ class RequestColumns:
 class StepColumns:
     """The step log as arrays; the fields are those of `StepLog`.
 
-    `idle_looks` are cut after the last iteration. The device's columns are empty where there was
-    none.
+    `idle_before[i]` counts the idle looks before the decision of iteration i; those after the last
+    one are cut. The device's columns are empty where there was none. `failed_though_enough` counts
+    since the iteration before; the memory's columns are 0 where its manager has nothing to say.
     """
 
     decided_at: Floats
@@ -150,11 +151,15 @@ class StepColumns:
     padding_context: Ints
     sampled: Ints
     swapped_blocks: Ints
+    copied_blocks: Ints
     running: Ints
     waiting: Ints
     free_blocks: Ints
     stored_tokens: Ints
     preempted: Ints
+    reserved_slots: Ints
+    unusable_slots: Ints
+    failed_though_enough: Ints
     idle_looks: Floats
     idle_before: Ints
     host_s: Floats
@@ -164,9 +169,16 @@ class StepColumns:
     @classmethod
     def from_log(cls, log: StepLog) -> "StepColumns":
         """Copy the log."""
-        columns = {name: log.column(name) for name in cls.__dataclass_fields__}
+        names = [name for name in cls.__dataclass_fields__ if name != "idle_before"]
+        columns = {name: log.column(name) for name in names}
+        rows = np.arange(len(log))
+        columns["idle_before"] = np.searchsorted(log.column("idle_rows"), rows, side="right")
         seen = columns["idle_before"][-1] if len(log) else 0
         columns["idle_looks"] = columns["idle_looks"][:seen]
+        for name in MEMORY_COLUMNS:
+            if len(columns[name]) < len(log):
+                columns[name] = np.zeros(len(log), dtype=np.int64)
+        columns["failed_though_enough"] = np.diff(columns["failed_though_enough"], prepend=0)
         return cls(**columns)
 
     def __len__(self) -> int:

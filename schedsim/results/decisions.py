@@ -1,11 +1,12 @@
 """`DecisionWriter`: every decision of a run, in the record format of the vLLM scheduler oracle."""
 
 import json
+from collections import deque
 from typing import Any
 
 from schedsim.request import Request
 from schedsim.results.directory import RunDirectory
-from schedsim.scheduler.batch import Batch, Completion
+from schedsim.scheduler.batch import Batch, Completion, TransferKind
 from schedsim.scheduler.scheduler import Scheduler
 
 
@@ -15,8 +16,10 @@ class DecisionWriter:
     A record has `step`, `arrived`, `scheduled` ([id, tokens, kind, computed before]),
     `total_tokens`, `preempted`, `free_after_schedule`, `sampled`, `finished`,
     `free_after_update`, `running` and `waiting` after the iteration, and `blocks`, the block
-    tables of the scheduled requests. An iteration that swaps also has `swapped_out` or
-    `swapped_in`, [id, [[source block, target block], …]] each. Ids are `r<id>`.
+    tables of the scheduled requests. An iteration that copies blocks also has `swapped_out`,
+    `swapped_in` or `moved`, [id, [[source block, target block], …]] each, one that computed a token
+    in vain `discarded`. Ids are `r<id>`. With overlapped decisions, what a record says of the end
+    of its iteration is seen after the next decision, as in vLLM's asynchronous scheduling.
     """
 
     def __init__(self, directory: RunDirectory, meta: dict[str, Any]) -> None:
@@ -26,17 +29,14 @@ class DecisionWriter:
             OutputError: the file cannot be written, here or in any other method.
         """
         self._stream = directory.open_gz("decisions.jsonl.gz")
-        self._record: dict[str, Any] = {}
-        self._blocks: dict[str, list[int]] = {}
+        self._open: deque[tuple[dict[str, Any], dict[str, list[int]]]] = deque()
         self._write({"meta": meta})
 
-    def scheduled(
-        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
-    ) -> None:
-        """Note a decision, right after `schedule` returned it."""
+    def scheduled(self, scheduler: Scheduler, batch: Batch, arrived: list[Request]) -> None:
+        """Note a decision, after `schedule` returned it."""
         entries = batch.expand()
         kv_cache = scheduler.kv_cache
-        self._record = {
+        record = {
             "step": batch.iteration,
             "arrived": _names(arrived),
             "scheduled": [
@@ -46,29 +46,31 @@ class DecisionWriter:
             "preempted": _names(batch.preempted),
             "free_after_schedule": kv_cache.free_blocks,
         }
-        for name, into_device in (("swapped_out", False), ("swapped_in", True)):
-            swaps = [s for s in batch.swaps if s.into_device is into_device]
-            if swaps:
-                self._record[name] = [[_name(s.request), s.pairs] for s in swaps]
-        self._blocks = {
+        for kind in TransferKind if batch.transfers else ():
+            transfers = [t for t in batch.transfers if t.kind is kind]
+            if transfers:
+                record[str(kind)] = [[_name(t.request), t.pairs] for t in transfers]
+        blocks = {
             _name(entry.request): list(kv_cache.block_table(entry.request)) for entry in entries
         }
+        self._open.append((record, blocks))
 
-    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
+    def completed(
+        self, scheduler: Scheduler, completion: Completion, start: float, end: float
+    ) -> None:
         """Write the record, right after `complete` and before the next decision."""
-        iteration = completion.batch.iteration
-        assert self._record["step"] == iteration, "a batch ended that was not announced"
-        self._write(
-            {
-                **self._record,
-                "sampled": _names(completion.sampled()),
-                "finished": _names(completion.finished),
-                "free_after_update": scheduler.kv_cache.free_blocks,
-                "running": _names(scheduler.running),
-                "waiting": _names(scheduler.waiting),
-                "blocks": self._blocks,
-            }
-        )
+        record, blocks = self._open.popleft()
+        assert record["step"] == completion.batch.iteration, "a batch ended before its turn"
+        record |= {
+            "sampled": _names(completion.sampled()),
+            "finished": _names(completion.finished),
+            "free_after_update": scheduler.kv_cache.free_blocks,
+            "running": _names(scheduler.running),
+            "waiting": _names(scheduler.waiting),
+        }
+        if completion.batch.discarded:
+            record["discarded"] = _names(completion.batch.discarded)
+        self._write({**record, "blocks": blocks})
 
     def close(self) -> None:
         """Complete the file; a decision that never ended is left out."""

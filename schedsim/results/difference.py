@@ -88,27 +88,27 @@ def compare_decisions(first: DecisionFile, second: DecisionFile) -> Comparison:
         # Equal text is the common case by far: the second parse is for what differs.
         same_text = one is not None and other is not None and one[1] == other[1]
         partner = record if same_text else (None if other is None else second.record(*other))
-        rows = [] if same_text else list(_rows(record, partner))
+        rows = [] if same_text else list(differing_rows(record, partner))
         if record is None or rows:
             difference = Difference(iterations, rows, list(before))
             break
         iterations += 1
         scheduled += len(record["scheduled"])
         preemptions += len(record["preempted"])
-        before.append(_brief(record))
+        before.append(brief(record))
     settings = list(_changed(first.meta, second.meta))
     headings = first.heading, second.heading
     return Comparison(headings, iterations, scheduled, preemptions, settings, difference)
 
 
-def _rows(first: dict[str, Any] | None, second: dict[str, Any] | None) -> Iterator[Row]:
+def differing_rows(first: dict[str, Any] | None, second: dict[str, Any] | None) -> Iterator[Row]:
     """What differs in an iteration; a field that a record lacks counts as null."""
     if first is None or second is None:
         ended = "the record has ended"
         yield Row(
             "iteration",
-            ended if first is None else _brief(first),
-            ended if second is None else _brief(second),
+            ended if first is None else brief(first),
+            ended if second is None else brief(second),
         )
         return
     for name in dict.fromkeys([*first, *second]):
@@ -183,7 +183,8 @@ def _value(value: Any) -> str:
     return text if len(text) <= _SHOWN_TEXT else text[: _SHOWN_TEXT - 1] + "…"
 
 
-def _brief(record: dict[str, Any]) -> str:
+def brief(record: dict[str, Any]) -> str:
+    """A record in one line."""
     return (
         f"step {record.get('step')}: {len(record['scheduled'])} scheduled, "
         f"{record.get('total_tokens')} tokens, {len(record['preempted'])} preempted, "

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schedsim.memory.base import MemoryUse
 from schedsim.scheduler.batch import Batch
 
 FLOAT_COLUMNS = ("decided_at", "start", "end", "prefill_attention")
@@ -21,6 +22,7 @@ INT_COLUMNS = (
     "padding_context",
     "sampled",
     "swapped_blocks",
+    "copied_blocks",
     "running",
     "waiting",
     "free_blocks",
@@ -28,6 +30,7 @@ INT_COLUMNS = (
     "preempted",
 )
 DEVICE_COLUMNS = ("host_s", "gpu_s", "gap_s")
+MEMORY_COLUMNS = ("reserved_slots", "unusable_slots", "failed_though_enough")
 
 
 class StepLog:
@@ -42,19 +45,22 @@ class StepLog:
     give theirs back; `stored_tokens`, the KV slots that hold tokens while it runs; `preempted`, how
     many requests its decision preempted.
 
-    `idle_looks` are the moments at which the engine looked and ran nothing, in order;
-    `idle_before[i]` counts those before iteration i. An engine on a device also notes `host_s`,
-    `gpu_s` and `gap_s` of each iteration (`note_device`); else these columns are empty.
+    `idle_looks` are the moments at which the engine looked and ran nothing, in order, and
+    `idle_rows[j]` how many iterations were decided before the j-th of them. An engine on a device
+    also notes `host_s`, `gpu_s` and `gap_s` of each iteration (`note_device`); else these columns
+    are empty. So are, but with a memory manager that reserves ahead (`note_memory`),
+    `reserved_slots`, `unusable_slots` and `failed_though_enough`: what `MemoryUse` says at the end
+    of the iteration.
     """
 
     __slots__ = (
         *FLOAT_COLUMNS,
         *INT_COLUMNS,
         *DEVICE_COLUMNS,
+        *MEMORY_COLUMNS,
         "append",
-        "idle_before",
         "idle_looks",
-        "note_idle_look",
+        "idle_rows",
     )
 
     decided_at: "array[float]"
@@ -75,28 +81,28 @@ class StepLog:
     padding_context: "array[int]"
     sampled: "array[int]"
     swapped_blocks: "array[int]"
+    copied_blocks: "array[int]"
     running: "array[int]"
     waiting: "array[int]"
     free_blocks: "array[int]"
     stored_tokens: "array[int]"
     preempted: "array[int]"
-    idle_before: "array[int]"
+    idle_rows: "array[int]"
+    reserved_slots: "array[int]"
+    unusable_slots: "array[int]"
+    failed_though_enough: "array[int]"
 
     append: Callable[[Batch, float, float, int, int, int, int, int], None]
     """`append(batch, start, end, last_arrival_seen, running, waiting, free_blocks,
     stored_tokens)`; positional only."""
 
-    note_idle_look: Callable[[float], None]
-    """`note_idle_look(now)`: the engine looked at `now` and ran nothing."""
-
     def __init__(self) -> None:
         for name in (*FLOAT_COLUMNS, *DEVICE_COLUMNS):
             setattr(self, name, array("d"))
-        for name in INT_COLUMNS:
+        for name in (*INT_COLUMNS, *MEMORY_COLUMNS):
             setattr(self, name, array("q"))
         self.idle_looks = array("d")
-        self.idle_before = array("q")
-        self.note_idle_look = self.idle_looks.append
+        self.idle_rows = array("q")
         self.append = self._bound_append()
 
     def __len__(self) -> int:
@@ -106,11 +112,22 @@ class StepLog:
         """A copy of one column as float64 or int64."""
         return np.array(getattr(self, name))
 
+    def note_idle_look(self, now: float, decided: int) -> None:
+        """The engine, which had decided `decided` iterations, looked at `now` and ran nothing."""
+        self.idle_looks.append(now)
+        self.idle_rows.append(decided)
+
     def note_device(self, host_s: float, gpu_s: float, gap_s: float) -> None:
         """What an engine on a device measured of the iteration appended last."""
         self.host_s.append(host_s)
         self.gpu_s.append(gpu_s)
         self.gap_s.append(gap_s)
+
+    def note_memory(self, use: MemoryUse) -> None:
+        """How the memory was used at the end of the iteration appended last."""
+        self.reserved_slots.append(use.reserved)
+        self.unusable_slots.append(use.external_waste)
+        self.failed_though_enough.append(use.failed_though_enough)
 
     def _bound_append(self) -> Callable[[Batch, float, float, int, int, int, int, int], None]:
         """`append` with the columns' own methods bound: it runs once an iteration."""
@@ -129,11 +146,11 @@ class StepLog:
         add_padding_requests = self.padding_requests.append
         add_padding_context = self.padding_context.append
         add_sampled, add_swapped_blocks = self.sampled.append, self.swapped_blocks.append
+        add_copied_blocks = self.copied_blocks.append
         add_running, add_waiting = self.running.append, self.waiting.append
         add_free_blocks = self.free_blocks.append
         add_stored_tokens = self.stored_tokens.append
         add_preempted = self.preempted.append
-        idle_looks, add_idle_before = self.idle_looks, self.idle_before.append
 
         def append(
             batch: Batch,
@@ -161,11 +178,11 @@ class StepLog:
             add_padding_context(batch.padding_context)
             add_sampled(batch.sampled)
             add_swapped_blocks(batch.swapped_blocks)
+            add_copied_blocks(batch.copied_blocks)
             add_running(running)
             add_waiting(waiting)
             add_free_blocks(free_blocks)
             add_stored_tokens(stored_tokens)
             add_preempted(len(batch.preempted))
-            add_idle_before(len(idle_looks))
 
         return append

@@ -58,6 +58,7 @@ def summarize(
         "cached_tokens": int(requests.cached_tokens.sum()),
         "recomputed_tokens": int(requests.recomputed_tokens.sum()),
         "swapped_blocks": int(steps.swapped_blocks.sum()),
+        "copied_blocks": int(steps.copied_blocks.sum()),
         "batch_size": batch_size(steps),
         "fairness": fairness(requests, tokens, steps.end, record.end_time),
     }

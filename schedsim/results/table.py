@@ -30,12 +30,21 @@ _ROWS = (
     ("preemptions", ("preemptions",), "count"),
     ("prefix hits (tokens)", ("cached_tokens",), "count"),
     ("swapped blocks", ("swapped_blocks",), "count"),
+    ("moved blocks", ("copied_blocks",), "count"),
     ("recomputed tokens", ("recomputed_tokens",), "count"),
     ("KV used", ("memory", "used"), "share"),
     ("KV reserved", ("memory", "reserved"), "share"),
+    ("KV free, in pieces", ("memory", "external_waste"), "share"),
     ("stable", ("stable",), "verdict"),
 )
-_ONLY_IF_ANY = ("requests failed", "requests unfinished", "prefix hits (tokens)", "swapped blocks")
+_ONLY_IF_ANY = (
+    "requests failed",
+    "requests unfinished",
+    "prefix hits (tokens)",
+    "swapped blocks",
+    "moved blocks",
+    "KV free, in pieces",
+)
 
 
 def render_table(results: dict[str, Result]) -> "Table":

@@ -70,11 +70,15 @@ def steps_table(columns: StepColumns, replica: int) -> pa.Table:
         "padding_context": columns.padding_context,
         "sampled": columns.sampled,
         "swapped_blocks": columns.swapped_blocks,
+        "copied_blocks": columns.copied_blocks,
         "running": columns.running,
         "waiting": columns.waiting,
         "free_blocks": columns.free_blocks,
         "preempted": columns.preempted,
         "stored_tokens": columns.stored_tokens,
+        "reserved_slots": columns.reserved_slots,
+        "unusable_slots": columns.unusable_slots,
+        "failed_though_enough": columns.failed_though_enough,
         "idle_looks": _lists(columns.idle_looks, idle_offsets),
     }
     if size and len(columns.gpu_s) == size:

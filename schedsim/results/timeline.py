@@ -1,6 +1,7 @@
 """`TimelineWriter`: a run as Chrome trace events, to be opened in Perfetto."""
 
 import json
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,8 @@ class TimelineWriter:
 
     On a request's track the slices `queued`, `prefill`, `decode` and `preempted` follow each other
     without overlap; one rejected while it waits ends its last slice at the decision or the end of
-    an iteration that shows it. Counters show free blocks, running and waiting requests at each
-    decision.
+    an iteration that shows it. Counters show free blocks, running and waiting requests after each
+    decision, where its iteration begins.
     """
 
     def __init__(self, directory: RunDirectory) -> None:
@@ -38,39 +39,39 @@ class TimelineWriter:
         """
         self._stream = directory.open_gz("timeline.json.gz")
         self._open: dict[int, _Slice] = {}
-        self._completing: list[Request] = []
-        self._start = self._now = 0
+        self._decided: deque[dict[str, int]] = deque()
+        self._now = 0
         self._stream.write('{"displayTimeUnit":"ms","traceEvents":[\n')
         self._stream.write(_metadata("process_name", _ENGINE, 0, "engine"))
         self._stream.write(",\n" + _metadata("thread_name", _ENGINE, 0, "iterations"))
         self._stream.write(",\n" + _metadata("process_name", _REQUESTS, 0, "requests"))
 
-    def scheduled(
-        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
-    ) -> None:
-        """Note a decision, right after `schedule` returned it; its batch begins at `start` (s)."""
-        now = self._start = _nanoseconds(start)
+    def scheduled(self, scheduler: Scheduler, batch: Batch, arrived: list[Request]) -> None:
+        """Note a decision, after `schedule` returned it."""
         for request in arrived:
             label = f"request {request.id}: {request.prompt_tokens} prompt tokens"
             self._event(_metadata("thread_name", _REQUESTS, request.id, label))
             self._open[request.id] = _Slice(request, "queued", _nanoseconds(request.arrival))
-        for request in batch.preempted:
-            self._turn(request, "preempted", now)
-        for request in batch.admitted:
-            self._turn(request, "prefill", now)
-        self._end_rejected(scheduler, now)
-        self._completing = [
-            chunk.request
-            for chunk in batch.prefills
-            if chunk.context + chunk.tokens == chunk.request.num_known_tokens
-        ]
-        self._counter("free blocks", now, scheduler.kv_cache.free_blocks)
-        self._counter("running", now, scheduler.num_running)
-        self._counter("waiting", now, len(scheduler.queue))
+        self._end_rejected(scheduler, _nanoseconds(batch.decided_at))
+        self._decided.append(
+            {
+                "free blocks": scheduler.kv_cache.free_blocks,
+                "running": scheduler.num_running,
+                "waiting": len(scheduler.queue),
+            }
+        )
 
-    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
-        """Note that the batch ran until `end` (s), right after `complete`."""
-        batch, now = completion.batch, _nanoseconds(end)
+    def completed(
+        self, scheduler: Scheduler, completion: Completion, start: float, end: float
+    ) -> None:
+        """Note that the batch ran from `start` to `end` (s), right after `complete`."""
+        batch, begun, now = completion.batch, _nanoseconds(start), _nanoseconds(end)
+        for request in batch.preempted:
+            self._turn(request, "preempted", begun)
+        for request in batch.admitted:
+            self._turn(request, "prefill", begun)
+        for name, value in self._decided.popleft().items():
+            self._counter(name, begun, value)
         kind = "decode" if not batch.prefills else "mixed" if batch.decode_requests else "prefill"
         figures = {
             "iteration": batch.iteration,
@@ -78,8 +79,8 @@ class TimelineWriter:
             "decode_requests": batch.decode_requests,
             "decode_context": batch.decode_context,
         }
-        self._slice(_ENGINE, 0, kind, self._start, now, figures)
-        for request in self._completing:
+        self._slice(_ENGINE, 0, kind, begun, now, figures)
+        for request in batch.first_tokens:
             self._turn(request, "decode", now)
         for request in completion.finished:
             self._turn(request, None, now)
@@ -109,12 +110,13 @@ class TimelineWriter:
     def _turn(
         self, request: Request, phase: str | None, now: int, figures: dict[str, Any] | None = None
     ) -> None:
-        """End what `request` is doing and begin `phase`, None for nothing."""
+        """End what `request` is doing and begin `phase`, None for nothing; it may have ended."""
         state = self._open.pop(request.id, None)
-        if state is not None:
-            now = max(now, state.since)
-            if now > state.since:
-                self._slice(_REQUESTS, request.id, state.phase, state.since, now, figures)
+        if state is None:
+            return
+        now = max(now, state.since)
+        if now > state.since:
+            self._slice(_REQUESTS, request.id, state.phase, state.since, now, figures)
         if phase is not None:
             self._open[request.id] = _Slice(request, phase, now)
 

@@ -3,21 +3,26 @@
 from typing import Any
 
 from schedsim.results.columns import StepColumns
-from schedsim.results.quantiles import Floats
+from schedsim.results.quantiles import Floats, Ints
 
 
 def memory_usage(steps: StepColumns, total_blocks: int, block_size: int) -> dict[str, Any]:
     """Shares of the KV capacity, weighted by the duration of iterations; idle time is left out."""
     capacity = total_blocks * block_size
-    reserved = (total_blocks - steps.free_blocks) * block_size
-    used = _weighted_mean(steps.stored_tokens / max(capacity, 1), steps.seconds)
-    held = _weighted_mean(reserved / max(capacity, 1), steps.seconds)
+    held = (total_blocks - steps.free_blocks) * block_size
+    waste = held - steps.stored_tokens - steps.reserved_slots
+
+    def share(slots: Ints) -> float | None:
+        return _weighted_mean(slots / max(capacity, 1), steps.seconds)
+
     return {
         "capacity_tokens": capacity,
-        "used": used,
-        "reserved": held,
-        "internal_waste": None if used is None or held is None else held - used,
-        "external_waste": None if used is None else 0.0,  # any free block serves any request
+        "used": share(steps.stored_tokens),
+        "reserved": share(held),
+        "reserved_for_later": share(steps.reserved_slots),
+        "internal_waste": share(waste),
+        "external_waste": share(steps.unusable_slots),
+        "failed_though_enough": int(steps.failed_though_enough.sum()),
     }
 
 

@@ -1,6 +1,7 @@
 """`Batch`: the decision for one iteration, and `BatchShape`, what a step-time model sees of it."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ class BatchShape:
     1 to `decode_requests` and n to `decode_context`. `padding_requests` and `padding_context`
     count finished members of a static batch that still take part in it, with all their tokens:
     they cost what a decode costs and are not in the decode figures. `sampled` is the number of
-    tokens that the iteration emits, `swapped_blocks` that of KV blocks copied to or from the host.
+    tokens that the iteration emits, `swapped_blocks` that of KV blocks copied to or from the host,
+    `copied_blocks` that of KV blocks moved to another place on the device.
     """
 
     prefill_requests: int = 0
@@ -32,6 +34,7 @@ class BatchShape:
     padding_context: int = 0
     sampled: int = 0
     swapped_blocks: int = 0
+    copied_blocks: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -47,11 +50,22 @@ class Chunk(NamedTuple):
     context: int
 
 
-class Swap(NamedTuple):
-    """Blocks of a request to copy, (source, target) each: to the device, or else to the host."""
+class TransferKind(StrEnum):
+    """From where to where blocks are copied."""
+
+    SWAP_OUT = "swapped_out"
+    SWAP_IN = "swapped_in"
+    MOVE = "moved"
+
+
+class Transfer(NamedTuple):
+    """Blocks of a request to copy, (source, target) each: out to the host, in, or on the device.
+
+    All sources are read before a target is written.
+    """
 
     request: Request
-    into_device: bool
+    kind: TransferKind
     pairs: list[tuple[int, int]]
 
 
@@ -68,8 +82,10 @@ class ScheduledTokens(NamedTuple):
 class Batch(BatchShape):
     """What runs in one iteration: the decode set as a whole (`runs_decodes`) and prefill chunks.
 
-    `decodes` is the live list of the decode set's members, so `expand` is right from the decision
-    until the batch is completed. `swaps` are to be made one after the other, before anything runs.
+    `decodes` are the members of the decode set that run, in running order, and `first_tokens` those
+    of the prefills that compute all their known tokens and so emit one. `transfers` are to be made
+    one after the other, before anything runs. `discarded` are requests whose token is thrown away,
+    because they turned out to have ended while the batch was in flight.
     """
 
     iteration: int = 0
@@ -77,12 +93,14 @@ class Batch(BatchShape):
     runs_decodes: bool = False
     decodes: list[Request] = field(default_factory=list)
     prefills: list[Chunk] = field(default_factory=list)
+    first_tokens: list[Request] = field(default_factory=list)
     admitted: list[Request] = field(default_factory=list)
     preempted: list[Request] = field(default_factory=list)
-    swaps: list[Swap] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
+    discarded: list[Request] = field(default_factory=list)
 
     def expand(self) -> list[ScheduledTokens]:
-        """Every request of the batch with its tokens, in running order."""
+        """Every request of the batch with its tokens, in running order; until the next decision."""
         admitted = {request.id for request in self.admitted}
         entries = []
         for chunk in self.prefills:
@@ -92,7 +110,7 @@ class Batch(BatchShape):
             entries.append(ScheduledTokens(chunk.request, chunk.tokens, kind, chunk.context))
         if self.runs_decodes:
             entries += [
-                ScheduledTokens(request, 1, "run", request.num_computed_tokens)
+                ScheduledTokens(request, 1, "run", request.num_computed_tokens - 1)
                 for request in self.decodes
             ]
         entries.sort(key=lambda entry: entry.request.order)
@@ -107,15 +125,10 @@ class Completion:
     finished: list[Request]
 
     def sampled(self) -> list[Request]:
-        """Who got a token, in running order; right until the next decision. O(n)."""
+        """Who got a token, in running order; until the next decision. O(n)."""
         batch = self.batch
-        ended = {request.id for request in self.finished}
-        if batch.runs_decodes:
-            sampled = batch.decodes + self.finished
-        else:
-            sampled = [
-                chunk.request
-                for chunk in batch.prefills
-                if chunk.request._decode_set is not None or chunk.request.id in ended
-            ]
+        sampled = batch.decodes + batch.first_tokens
+        if batch.discarded:
+            discarded = {request.id for request in batch.discarded}
+            sampled = [request for request in sampled if request.id not in discarded]
         return sorted(sampled, key=_by_order)

@@ -12,21 +12,27 @@ _by_order = attrgetter("order")
 class DecodeSet:
     """One counter for all members; a member's progress is that counter plus its own offset.
 
-    `members` are in running order. `counter` is the number of iterations that ran the set so far
-    and `ends[c]` the end of the c-th. `context` is the sum of the members' known tokens. Running
-    an iteration is O(1); joining and leaving are O(log n) comparisons and one list move.
+    `members` are in running order. `counter` is the number of planned iterations that run the set,
+    `num_ended` how many of them ended, `ends[c]` the end of the c-th. A member has computed a token
+    in each that was planned since it joined, and emitted one in each that ended. `context` is the
+    sum over the members of their tokens in the cache and the next one. Running an iteration is
+    O(1); joining and leaving are O(log n) comparisons and one list move.
     """
 
-    __slots__ = ("context", "counter", "ends", "members")
+    __slots__ = ("context", "counter", "ends", "members", "num_ended")
 
     def __init__(self, ends: "array[float]") -> None:
         self.members: list[Request] = []
         self.counter = 0
+        self.num_ended = 0
         self.ends = ends
         self.context = 0
 
     def join(self, request: Request) -> None:
-        """Add a request whose known tokens are all computed but the newest."""
+        """Add a request whose known tokens are all computed but the newest.
+
+        That one may still be in flight.
+        """
         self.context += request._computed + 1
         request._computed -= self.counter
         request._decode_set = self
@@ -37,27 +43,34 @@ class DecodeSet:
         else:
             insort(members, request, key=_by_order)
 
-    def leave(self, request: Request) -> None:
-        """Remove a member and make its progress real."""
+    def leave(self, request: Request) -> bool:
+        """Remove a member and make its progress real; True if a token of it is in flight."""
         del self.members[bisect_left(self.members, request.order, key=_by_order)]
-        request._computed += self.counter
+        first, last = request._span_start, self.num_ended
         request._decode_set = None
-        request._generated = request._computed + 1 - request.prompt_tokens
-        if self.counter >= request._span_start:
-            request._last_token = self.ends[self.counter]
+        request._computed += self.counter
+        if last >= first:
+            request._generated += last - first + 1
+            request._last_token = self.ends[last]
         self.context -= request._computed + 1
+        return self.counter >= first and self.counter > last
 
-    def advance(self, end: float) -> None:
-        """Every member has decoded one token by `end`."""
+    def advance(self) -> None:
+        """An iteration that runs the set is planned: every member computes one token."""
         self.counter += 1
-        self.ends.append(end)
         self.context += len(self.members)
+
+    def end(self, end: float) -> None:
+        """The oldest iteration in flight that runs the set ended: its members emitted a token."""
+        self.num_ended += 1
+        self.ends.append(end)
 
     def check(self) -> None:
         """Assert the invariants; O(members)."""
         orders = [request.order for request in self.members]
         assert orders == sorted(set(orders)), "decode members are out of running order"
         assert all(r._decode_set is self for r in self.members), "a member points elsewhere"
-        known = sum(request.num_known_tokens for request in self.members)
-        assert known == self.context, f"context is {self.context}, members know {known} tokens"
-        assert len(self.ends) == self.counter + 1, "a decode iteration has no end time"
+        context = sum(request.num_computed_tokens + 1 for request in self.members)
+        assert context == self.context, f"context is {self.context}, members have {context} tokens"
+        assert len(self.ends) == self.num_ended + 1, "a decode iteration has no end time"
+        assert self.num_ended <= self.counter, "an iteration ended that was never planned"

@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable
 from heapq import merge
 from operator import attrgetter
@@ -27,11 +28,20 @@ class Scheduler:
     """The iteration-level scheduler that both backends drive.
 
     A backend calls `add` for each arrival, then `schedule` for a batch, runs it, and tells
-    `complete` when it ended. A running request is in exactly one of four places: the decode set,
-    `prefilling` (known tokens not all computed), `held` (decodes, but got no token lately) or
-    `padding` (finished, keeps its seat until its batch ends). Who is rejected, at arrival or by a
-    verb later, is also put into `rejected`, which the backend empties. True output lengths stay in
-    here.
+    `complete` when it ended. With `decision_lag` 1 it calls `schedule` once more in between, so
+    that a decision is made while the batch before it is in flight. What a batch computes is booked
+    when it is decided, what it emits when it ended.
+
+    A running request is in exactly one of five places: the decode set, `prefilling` (known tokens
+    not all computed), `held` (decodes, but got no token lately), `ending` (its last token is in
+    flight) or `padding` (finished, keeps its seat until its batch ends). Who is rejected, at
+    arrival or by a verb later, is also put into `rejected`, which the backend empties. True output
+    lengths stay in here.
+
+    Source of the overlapped decisions: vLLM 0.33.0, `vllm/v1/core/sched/async_scheduler.py` and
+    `step_with_batch_queue` in `vllm/v1/engine/core.py`. An end at the output limit is known in
+    advance and costs nothing; any other is seen one decision late, when the request is planned once
+    more: that token is thrown away.
     """
 
     def __init__(
@@ -42,21 +52,26 @@ class Scheduler:
         max_seqs: int = 256,
         token_budget: int | None = None,
         max_model_len: int = 8192,
+        decision_lag: int = 0,
         predictor: "Predictor | None" = None,
         estimator: Callable[[BatchShape], float] | None = None,
     ) -> None:
         """`token_budget` None takes the policy's default; `estimator` answers `step.estimate`."""
+        assert decision_lag in (0, 1), "no engine decides more than one iteration ahead"
         self.policy = policy
         self.kv_cache = kv_cache
         self.max_seqs = max_seqs
         self.max_model_len = max_model_len
         self.token_budget = token_budget or 0
+        self.decision_lag = decision_lag
         self.predictor = predictor
         self.estimator = estimator
+        kv_cache.decodes_ahead = decision_lag > 0
         self.token_log = TokenLog()
         self.decode_set = DecodeSet(self.token_log.decode_ends)
         self.prefilling: list[Request] = []
         self.held: list[Request] = []
+        self.ending: list[Request] = []
         self.padding: list[Request] = []
         self.rejected: list[Request] = []
         self.queue = WaitingQueue(
@@ -66,6 +81,7 @@ class Scheduler:
         )
         self.stored_tokens = 0
         self.has_prefix_cache = kv_cache.has_prefix_cache
+        self.needs_free_block = policy.needs_free_block and not kv_cache.reserves_growth
         self.has_chunk = overrides(policy, "chunk")
         self.has_gate = overrides(policy, "gate")
         self.has_reservation = overrides(policy, "reservation")
@@ -79,6 +95,8 @@ class Scheduler:
         self._has_on_finish = overrides(policy, "on_finish")
         self._targets: dict[int, int] = {}
         self._finishing: dict[int, list[Request]] = {}
+        self._owed: list[Request] = []
+        self._in_flight: deque[Batch] = deque()
         self._next_order = 0
         self._step = Step(self)
         if token_budget is None:
@@ -90,8 +108,17 @@ class Scheduler:
     def num_running(self) -> int:
         """Seats taken."""
         return (
-            len(self.decode_set.members) + len(self.prefilling) + len(self.held) + len(self.padding)
+            len(self.decode_set.members)
+            + len(self.prefilling)
+            + len(self.held)
+            + len(self.ending)
+            + len(self.padding)
         )
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether a batch was decided and has not ended."""
+        return bool(self._in_flight)
 
     @property
     def has_work(self) -> bool:
@@ -106,7 +133,8 @@ class Scheduler:
     @property
     def running(self) -> list[Request]:
         """Unfinished running requests in running order; O(n)."""
-        return list(merge(self.decode_set.members, self.held, self.prefilling, key=_by_order))
+        groups = (self.decode_set.members, self.held, self.prefilling, self.ending)
+        return list(merge(*groups, key=_by_order))
 
     @property
     def waiting(self) -> list[Request]:
@@ -157,7 +185,10 @@ class Scheduler:
         Raises:
             PolicyError: the policy raised or asked for something impossible.
         """
+        assert len(self._in_flight) <= self.decision_lag, "a batch is decided too far ahead"
         step = self._step
+        if self._in_flight:
+            self._set_ending_apart()
         step.begin(now)
         try:
             if self._has_budget:
@@ -165,43 +196,40 @@ class Scheduler:
             self.policy.schedule(step)
         except Exception as error:  # as in `add`
             self._blame_policy(error, f"in iteration {step.iteration}")
-        return step.seal()
+        batch = step.seal()
+        self._book(batch)
+        return batch
 
     def complete(self, batch: Batch, end: float) -> Completion:
-        """Book the batch that `schedule` returned last, run until `end`.
+        """Book what the oldest batch in flight, which ran until `end`, emitted.
 
         Raises:
             PolicyError: a hook of the policy raised.
         """
+        if not batch.is_empty:
+            assert self._in_flight[0] is batch, "batches end in the order of their decisions"
+            self._in_flight.popleft()
         finished: list[Request] = []
-        decode_set = self.decode_set
-        if self.has_prefix_cache:
-            self.kv_cache.commit()
-        self.stored_tokens += batch.prefill_tokens + batch.decode_requests
+        outside = batch.first_tokens
         if batch.runs_decodes:
-            decode_set.advance(end)
-            self.kv_cache.advance()
-            due = self._finishing.pop(decode_set.counter, None)
+            self.decode_set.end(end)
+            due = self._finishing.pop(self.decode_set.num_ended, None)
             if due is not None:
                 finished += due
                 for request in due:
-                    self.kv_cache.leave(request)
-                    self._leave_decode_set(request)
-        for request, tokens, _ in batch.prefills:
-            request._computed += tokens
-            if request._computed == request.prompt_tokens + request._generated:
-                self._first_or_next_token(request, end)
-                self.prefilling.remove(request)
-                if request._generated == self._targets[request.id]:
-                    finished.append(request)
-                else:
-                    self._join_decode_set(request)
+                    self._leave_at_the_end(request)
+            if self._owed:
+                outside = self._owed + outside
+                self._owed.clear()
+        for request in outside:
+            if self._emit(request, end):
+                finished.append(request)
         if len(finished) > 1:
             finished.sort(key=_by_order)
         completion = Completion(batch, finished)
-        if finished or self._has_on_tokens:
+        if finished or self._has_on_tokens or (outside and self.decision_lag):
             try:
-                self._close(completion, end)
+                self._close(completion, outside, end)
             except Exception as error:  # as in `add`
                 self._blame_policy(error, f"after iteration {batch.iteration}")
         if self.padding and len(self.padding) == self.num_running:
@@ -227,7 +255,8 @@ class Scheduler:
     def finish_log(self) -> TokenLog:
         """The token log with what is still in flight written down; call once, at the end of a run.
 
-        Members of the decode set leave it, so that their progress and their spans are real.
+        Members of the decode set leave it, so that their progress and their spans are real. What
+        is in flight never arrives.
         """
         for request in list(self.decode_set.members):
             self.hold(request)
@@ -237,7 +266,7 @@ class Scheduler:
         """Assert every invariant of the books; O(everything)."""
         self.decode_set.check()
         self.kv_cache.check()
-        for group in (self.prefilling, self.held, self.padding):
+        for group in (self.prefilling, self.held, self.ending, self.padding):
             orders = [request.order for request in group]
             assert orders == sorted(set(orders)), "running requests are out of order"
         assert self.num_running <= self.max_seqs, "more requests run than there are seats"
@@ -263,8 +292,12 @@ class Scheduler:
         swapped = sum(request.is_swapped for request in self.queue.ordered())
         assert swapped == self.kv_cache.num_swapped, "the host tier keeps who does not wait"
         due = [request.id for requests in self._finishing.values() for request in requests]
-        members = [request.id for request in self.decode_set.members]
+        members = [r.id for r in self.decode_set.members if self._last_iteration(r) is not None]
         assert sorted(due) == sorted(members), "the calendar of finishes has lost a member"
+        assert len(self._in_flight) <= self.decision_lag + 1, "too many batches are in flight"
+        if not self._in_flight:
+            assert not self._owed, "a token is awaited of nothing in flight"
+            assert not self.ending, "a last token is awaited of nothing in flight"
 
     # ---- what the step's verbs call
 
@@ -310,8 +343,9 @@ class Scheduler:
             shared = self.kv_cache.release(request)
             self._leave_decode_set(request)
         else:
-            group = self.held if request in self.held else self.prefilling
-            group.remove(request)
+            for group in (self.held, self.prefilling, self.ending):
+                if request in group:
+                    group.remove(request)
             shared = self.kv_cache.release(request)
         computed = request._computed
         self.stored_tokens -= computed - shared * self.kv_cache.block_size
@@ -370,26 +404,90 @@ class Scheduler:
         if total > self.max_model_len:
             return f"{total} tokens exceed the context of {self.max_model_len} (max_model_len)"
         kv_cache = self.kv_cache
-        need = kv_cache.blocks_for(total - 1)
+        need = kv_cache.blocks_to_finish(request, total - 1)
         kept_free = self.policy.watermark_blocks(kv_cache.total_blocks)
         if need + kept_free > kv_cache.total_blocks:
             spare = f" less the watermark of {kept_free}" if kept_free else ""
             return f"needs {need} blocks, the cache has {kv_cache.total_blocks}{spare}"
         return ""
 
-    def _first_or_next_token(self, request: Request, end: float) -> None:
+    def _set_ending_apart(self) -> None:
+        """Take out of the decode set who emits its last token, as is known, in flight."""
+        decode_set = self.decode_set
+        if decode_set.counter == decode_set.num_ended:
+            return
+        for request in list(self._finishing.get(decode_set.counter, ())):
+            if self._end_is_known(request):
+                self._leave_calendar(request)
+                self.kv_cache.leave(request)
+                self._leave_decode_set(request)
+                insort(self.ending, request, key=_by_order)
+
+    def _end_is_known(self, request: Request) -> bool:
+        """Whether a request ends where its output limit or the context does, or before that."""
+        limit = min(request.output_limit, self.max_model_len - request.prompt_tokens)
+        return self._targets[request.id] == limit
+
+    def _book(self, batch: Batch) -> None:
+        """Book what a batch, just decided, computes."""
+        self.stored_tokens += batch.prefill_tokens + batch.decode_requests
+        if batch.runs_decodes:
+            self.decode_set.advance()
+            self.kv_cache.advance()
+        for request, tokens, _ in batch.prefills:
+            request._computed += tokens
+        for request in batch.first_tokens:
+            self.prefilling.remove(request)
+            is_last = request._generated + 1 == self._targets[request.id]
+            if is_last and (not self.decision_lag or self._end_is_known(request)):
+                insort(self.ending, request, key=_by_order)
+            else:
+                self._join_decode_set(request)
+        if self.has_prefix_cache:
+            self.stored_tokens -= self.kv_cache.commit() * self.kv_cache.block_size
+        if not batch.is_empty:
+            self._in_flight.append(batch)
+
+    def _emit(self, request: Request, end: float) -> bool:
+        """Book a token that does not come by the decode set's counter; True if it is the last."""
         request._generated += 1
         if request.first_token is None:
             request.first_token = end
         elif request._last_token is not None:
             self.token_log.add_gap(request.id, end - request._last_token)
         request._last_token = end
+        is_last = request._generated == self._targets[request.id]
+        if request._decode_set is not None:
+            if is_last:
+                self._leave_at_the_end(request)
+        elif request.status is Status.RUNNING:
+            if self.has_prefix_cache:
+                self.kv_cache.settle(request)
+            if is_last:
+                (self.ending if request in self.ending else self.held).remove(request)
+        return is_last
+
+    def _leave_at_the_end(self, request: Request) -> None:
+        """Take a finished request out of the decode set; what it has in flight is thrown away."""
+        self.kv_cache.leave(request)
+        if self._leave_decode_set(request, finishes=True):
+            self._in_flight[0].discarded.append(request)
+
+    def _last_iteration(self, request: Request) -> int | None:
+        """The iteration of the decode set that brings the last token of a member.
+
+        None if its prefill brings it, which is in flight and not known to be the end.
+        """
+        planned = request.num_computed_tokens + 1 - request.prompt_tokens
+        last = self.decode_set.counter + self._targets[request.id] - planned
+        return last if last >= request._span_start else None
 
     def _join_decode_set(self, request: Request) -> None:
         self.decode_set.join(request)
         self.kv_cache.join(request)
-        left = self._targets[request.id] - request.num_generated_tokens
-        last = self.decode_set.counter + left
+        last = self._last_iteration(request)
+        if last is None:
+            return
         due = self._finishing.get(last)
         if due is None:
             self._finishing[last] = [request]
@@ -397,28 +495,42 @@ class Scheduler:
             insort(due, request, key=_by_order)
 
     def _leave_calendar(self, request: Request) -> None:
-        left = self._targets[request.id] - request.num_generated_tokens
-        last = self.decode_set.counter + left
+        last = self._last_iteration(request)
+        if last is None:
+            return
         due = self._finishing[last]
         del due[bisect_left(due, request.order, key=_by_order)]
         if not due:
             del self._finishing[last]
 
-    def _leave_decode_set(self, request: Request) -> None:
-        """End the membership and write down the gaps between its tokens."""
+    def _leave_decode_set(self, request: Request, finishes: bool = False) -> bool:
+        """End the membership and write down the gaps between its tokens.
+
+        True if a token is in flight; of who does not finish it is still to come.
+        """
         decode_set, log = self.decode_set, self.token_log
-        first, before = request._span_start, request._last_token
-        decode_set.leave(request)
-        if decode_set.counter >= first:
+        first, before, last = request._span_start, request._last_token, decode_set.num_ended
+        is_in_flight = decode_set.leave(request)
+        if last >= first:
             assert before is not None, "a decode without a first token"
             log.add_gap(request.id, log.decode_ends[first] - before)
-            if decode_set.counter > first:
-                log.add_span(request.id, first + 1, decode_set.counter)
+            if last > first:
+                log.add_span(request.id, first + 1, last)
+        if is_in_flight and not finishes:
+            self._owed.append(request)
+        return is_in_flight
 
-    def _close(self, completion: Completion, end: float) -> None:
-        """Tell the policy about tokens, then release what finished."""
+    def _close(self, completion: Completion, outside: list[Request], end: float) -> None:
+        """Tell the policy about tokens, then release what finished.
+
+        Those `outside` the decode set got a token; who of them waits may have another key now.
+        """
         step, policy = self._step, self.policy
         step.now = end
+        if self.decision_lag:
+            for request in outside:
+                if request in self.queue:
+                    self.queue.rekey(request)
         if self._has_on_tokens:
             for request in completion.sampled():
                 policy.on_tokens(request, 1, step)
@@ -426,7 +538,9 @@ class Scheduler:
             request.status = Status.FINISHED
             request.finished = end
             del self._targets[request.id]
-            if self._has_release and self._release(request) is Release.BATCH_END:
+            if request in self.queue:
+                self._leave_queue(request, end)
+            elif self._has_release and self._release(request) is Release.BATCH_END:
                 insort(self.padding, request, key=_by_order)
             else:
                 self._give_back(request)
@@ -438,6 +552,17 @@ class Scheduler:
         if not isinstance(release, Release):
             raise self._step.error(request, f"gets {release!r} from `release`, must be a Release")
         return release
+
+    def _leave_queue(self, request: Request, end: float) -> None:
+        """A preempted request turns out to have ended with what was in flight of it."""
+        self.queue.remove(request)
+        request.requeue_s += end - request._waiting_since
+        if request.is_swapped:
+            self.kv_cache.forget_swapped(request)
+            request.is_swapped = False
+        else:
+            # Booked when it was preempted, but nothing of it will be computed again.
+            request.recomputed_tokens -= request.num_known_tokens - 1
 
     def _give_back(self, request: Request) -> None:
         kv_cache = self.kv_cache

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from schedsim.policies.base import Gate, PreemptMode, overrides
 from schedsim.request import Request, Status
-from schedsim.scheduler.batch import Batch, Chunk, Swap
+from schedsim.scheduler.batch import Batch, Chunk, Transfer, TransferKind
 from schedsim.scheduler.view import StepView
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Step(StepView):
     in which an iteration is planned (`schedule` and the hooks called from it).
     """
 
-    __slots__ = ("_displaced", "_one_by_one", "_planning", "_runs_decodes", "_walked")
+    __slots__ = ("_barred", "_one_by_one", "_planning", "_runs_decodes", "_walked")
 
     def __init__(self, scheduler: "Scheduler") -> None:
         super().__init__(scheduler)
@@ -35,7 +35,7 @@ class Step(StepView):
         self._runs_decodes = False
         self._one_by_one = False
         self._walked: set[int] = set()
-        self._displaced: set[int] = set()
+        self._barred: set[int] = set()
         self._planning = True
 
     # ---- coarse verbs
@@ -86,6 +86,8 @@ class Step(StepView):
                 break
             if request.status is Status.RUNNING and request.id not in self._chunks:
                 self._run_chunk(request)
+                if self._ends_at(request):
+                    break
 
     def admit_waiting(self) -> int:
         """Admit from the head of the line until gate, budget, seats or memory says stop.
@@ -102,7 +104,7 @@ class Step(StepView):
             request = queue.first()
             if request is None:
                 break
-            if request.id in self._displaced:
+            if request.id in self._barred:
                 verdict = Gate.SKIP
             elif scheduler.num_running >= scheduler.max_seqs:
                 if self._displace_for(request):
@@ -124,7 +126,8 @@ class Step(StepView):
     def run(self, request: Request, tokens: int = 1) -> bool:
         """Run `tokens` tokens of a running request; preempts by `victim` where a block is missing.
 
-        Once a policy runs single decodes, those that it does not name are held this iteration.
+        Once a policy runs single decodes, those that it does not name are held this iteration. One
+        whose last token is in flight is passed over (False).
 
         Raises:
             PolicyError: the request does not run, is planned already, or has fewer tokens left.
@@ -139,8 +142,10 @@ class Step(StepView):
             or (decodes and self._runs_decodes)
         ):
             raise self.error(request, "is run twice in one iteration")
+        if request in self._scheduler.ending:
+            return False
         tokens = self.whole(tokens, request, "`run`")
-        left = request.num_known_tokens - request.num_computed_tokens
+        left = request.num_tokens_left
         if not 1 <= tokens <= left:
             raise self.error(request, f"is given {tokens} tokens, it has {left} left to compute")
         if request in self._scheduler.prefilling:
@@ -150,6 +155,9 @@ class Step(StepView):
 
     def admit(self, request: Request, tokens: int, reserve: int = 0) -> bool:
         """Admit a waiting request with a first chunk of `tokens`; False if blocks are missing.
+
+        False also if this decision preempted it while a batch is in flight, which may hold a token
+        of it.
 
         It begins with what the prefix cache holds of it, or with what was swapped out, which is
         copied back, and the chunk comes after that: a chunk longer than what is then left is cut
@@ -171,6 +179,8 @@ class Step(StepView):
         known = request.num_known_tokens
         if not 1 <= tokens <= known:
             raise self.error(request, f"is given {tokens} tokens, it has {known} left to compute")
+        if scheduler.is_in_flight and request in self.preempted:
+            return False
         if request.is_swapped:
             tokens = min(tokens, known - request._computed)
             if not self._swap_in(request, max(request._computed + tokens, reserve)):
@@ -186,6 +196,7 @@ class Step(StepView):
                 scheduler.take_prefix(request, found)
             elif not kv_cache.reserve(request, max(tokens, reserve)):
                 return False
+            self._note_moves()
         scheduler.start(request, self.now)
         self._admitted.append(request)
         self._plan_chunk(request, tokens)
@@ -226,8 +237,10 @@ class Step(StepView):
         pairs = self._scheduler.kv_cache.swap_out(request) if mode is PreemptMode.SWAP else None
         self._scheduler.stop(request, self.now, swapped=pairs is not None)
         if pairs is not None:
-            self._swaps.append(Swap(request, False, pairs))
+            self._transfers.append(Transfer(request, TransferKind.SWAP_OUT, pairs))
         self.preempted.append(request)
+        if self._scheduler.is_in_flight:
+            self._barred.add(request.id)
         if self._scheduler.has_on_preempt:
             self._scheduler.policy.on_preempt(request, self)
 
@@ -264,15 +277,19 @@ class Step(StepView):
         batch = Batch(
             iteration=self.iteration,
             decided_at=self.now,
-            decodes=members,
             admitted=self._admitted,
             preempted=self.preempted,
         )
-        if self._swaps:
-            batch.swaps = self._swaps
-            batch.swapped_blocks = sum(len(swap.pairs) for swap in self._swaps)
+        if self._transfers:
+            batch.transfers = self._transfers
+            for _, kind, pairs in self._transfers:
+                if kind is TransferKind.MOVE:
+                    batch.copied_blocks += len(pairs)
+                else:
+                    batch.swapped_blocks += len(pairs)
         if self._runs_decodes and members:
             batch.runs_decodes = True
+            batch.decodes = members.copy()
             batch.decode_requests = batch.sampled = len(members)
             batch.decode_context = decode_set.context
         if self._chunks:
@@ -294,7 +311,8 @@ class Step(StepView):
             batch.prefill_context += context
             batch.prefill_attention += tokens * (context + tokens / 2)
             if context + tokens == request.prompt_tokens + request._generated:
-                batch.sampled += 1
+                batch.first_tokens.append(request)
+        batch.sampled += len(batch.first_tokens)
 
     def _mode_of(self, request: Request) -> PreemptMode:
         if not self._scheduler.has_mode:
@@ -308,10 +326,20 @@ class Step(StepView):
         pairs = self._scheduler.kv_cache.swap_in(request, tokens)
         if pairs is None:
             return False
-        self._swaps.append(Swap(request, True, pairs))
+        self._note_moves()
+        self._transfers.append(Transfer(request, TransferKind.SWAP_IN, pairs))
         request.is_swapped = False
         self._scheduler.stored_tokens += request._computed
         return True
+
+    def _note_moves(self) -> None:
+        """What the memory manager moved in the call before has its place among the transfers."""
+        kv_cache = self._scheduler.kv_cache
+        if kv_cache.moves_blocks:
+            self._transfers += [
+                Transfer(request, TransferKind.MOVE, pairs)
+                for request, pairs in kv_cache.take_moves()
+            ]
 
     def _require_planning(self) -> None:
         if not self._planning:
@@ -323,13 +351,16 @@ class Step(StepView):
         if scheduler.held or self._one_by_one:
             return False
         kv_cache = scheduler.kv_cache
-        needy = kv_cache.needy
-        if scheduler.policy.needs_free_block:
-            if len(needy) >= kv_cache.free_blocks and scheduler.decode_set.members:
-                return False
-        elif len(needy) > kv_cache.free_blocks:
+        if (
+            scheduler.needs_free_block
+            and len(kv_cache.needy) >= kv_cache.free_blocks
+            and scheduler.decode_set.members
+        ):
+            return False
+        if not kv_cache.can_grow_all():
             return False
         kv_cache.grow_all()
+        self._note_moves()
         return True
 
     def _walk(self, requests: list[Request], within_budget: bool) -> None:
@@ -337,10 +368,11 @@ class Step(StepView):
         self._one_by_one = True
         decode_set = self._scheduler.decode_set
         held = set(map(id, self._scheduler.held))
+        ending = set(map(id, self._scheduler.ending))
         for request in requests:
             if request.status is not Status.RUNNING:
                 continue  # a victim of one before it
-            if request.id in self._walked or request.id in self._chunks:
+            if request.id in self._walked or request.id in self._chunks or id(request) in ending:
                 continue
             if within_budget and self.tokens_left <= 0:
                 break
@@ -348,6 +380,14 @@ class Step(StepView):
                 self._run_decode(request)
             else:
                 self._run_chunk(request)
+            if self._ends_at(request):
+                break
+
+    def _ends_at(self, request: Request) -> bool:
+        """Whether `request`, whose turn it was, preempted itself and with that ends all turns."""
+        return (
+            request.status is not Status.RUNNING and self._scheduler.policy.stops_at_own_preemption
+        )
 
     def _run_decode(self, request: Request) -> bool:
         """One token for a decode; False if it was preempted or has to wait."""
@@ -355,10 +395,11 @@ class Step(StepView):
         if request._decode_set is None:
             scheduler.rejoin(request)
         kv_cache = scheduler.kv_cache
-        needs_free_block = scheduler.policy.needs_free_block
+        needs_free_block = scheduler.needs_free_block
         while (needs_free_block and not kv_cache.free_blocks) or not kv_cache.grow(request):
             if not self._make_room(request):
                 return False
+        self._note_moves()
         self._walked.add(request.id)
         self.tokens_left -= 1
         return True
@@ -380,6 +421,7 @@ class Step(StepView):
         while not kv_cache.reserve(request, request._computed + tokens):
             if not self._make_room(request):
                 return False
+        self._note_moves()
         self._plan_chunk(request, tokens)
         return True
 
@@ -428,5 +470,5 @@ class Step(StepView):
         if victim is None:
             return False
         self.preempt(victim)
-        self._displaced.add(victim.id)
+        self._barred.add(victim.id)
         return True

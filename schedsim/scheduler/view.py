@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedsim.errors import PolicyError
 from schedsim.request import Request
-from schedsim.scheduler.batch import BatchShape, Chunk, Swap
+from schedsim.scheduler.batch import BatchShape, Chunk, Transfer
 
 if TYPE_CHECKING:
     from schedsim.scheduler.scheduler import Scheduler
@@ -23,7 +23,7 @@ class StepView:
         "_admitted",
         "_chunks",
         "_scheduler",
-        "_swaps",
+        "_transfers",
         "iteration",
         "now",
         "preempted",
@@ -43,11 +43,14 @@ class StepView:
         self.preempted: list[Request] = []
         self._admitted: list[Request] = []
         self._chunks: dict[int, Chunk] = {}
-        self._swaps: list[Swap] = []
+        self._transfers: list[Transfer] = []
 
     @property
     def running(self) -> list[Request]:
-        """Requests that run, in running order; O(n)."""
+        """Requests that run, in running order; O(n).
+
+        While a batch is in flight, those among them whose last token is in it cannot be run.
+        """
         return self._scheduler.running
 
     @property
@@ -59,6 +62,11 @@ class StepView:
     def num_running(self) -> int:
         """Seats taken, including finished members of a static batch."""
         return self._scheduler.num_running
+
+    @property
+    def num_prefilling(self) -> int:
+        """Running requests whose known tokens are not all computed."""
+        return len(self._scheduler.prefilling)
 
     @property
     def num_waiting(self) -> int:
@@ -131,7 +139,12 @@ class StepView:
         """The last of the running list, None if nothing runs; O(1)."""
         scheduler = self._scheduler
         last: Request | None = None
-        for group in (scheduler.decode_set.members, scheduler.prefilling, scheduler.held):
+        for group in (
+            scheduler.decode_set.members,
+            scheduler.prefilling,
+            scheduler.held,
+            scheduler.ending,
+        ):
             if group and (last is None or group[-1].order > last.order):
                 last = group[-1]
         return last

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator
+from typing import NamedTuple
 
 import simpy
 
@@ -50,6 +51,8 @@ class Simulation(Backend):
         env = simpy.Environment()
         if isinstance(self._cost, RecordedTimes):
             env.process(self._replay(env, Replay(self._cost)))
+        elif self._loop.overlaps:
+            env.process(self._overlapped(env, self._cost))
         else:
             env.process(self._process(env, self._cost))
         try:
@@ -70,8 +73,6 @@ class Simulation(Backend):
         What a model says of the engine's own time passes before and after the batch.
         """
         loop = self._loop
-        seconds = cost.seconds
-        parts = cost.parts if isinstance(cost, PartedCost) else None
         now = 0.0
         while True:
             batch = loop.look(now)
@@ -82,23 +83,51 @@ class Simulation(Backend):
                 now = wake
                 yield env.timeout(max(0.0, now - env.now))
                 continue
-            host = duration = gap = 0.0
-            if not batch.is_empty or batch.swapped_blocks:
-                if parts is None:
-                    duration = seconds(batch)
-                else:
-                    host, duration, gap = parts(batch)
-                for part in (host, duration, gap):
-                    if not 0.0 <= part < math.inf:
-                        raise _bad_duration(part, batch, cost)
+            loop.announce(batch)
+            host, duration, gap = _parts(batch, cost)
             start = now + host
             end = start + duration
-            loop.begin(batch, start)
             yield env.timeout(end - now)
             loop.finish(batch, start, end)
             now = end + gap
             if gap:
                 yield env.timeout(gap)
+
+    def _overlapped(
+        self, env: simpy.Environment, cost: StepCost
+    ) -> Generator[simpy.Event, None, None]:
+        """The engine that decides an iteration when the one before it begins.
+
+        What a model says of the engine's own time before a batch passes beside the batch in flight.
+        """
+        loop = self._loop
+        now = 0.0
+        batch = None
+        while True:
+            if batch is None:
+                batch = loop.look(now)
+                if batch is None:
+                    wake = loop.wake(now)
+                    if wake is None:
+                        return
+                    now = wake
+                    yield env.timeout(max(0.0, now - env.now))
+                    continue
+                loop.announce(batch)
+                host, duration, gap = _parts(batch, cost)
+                now += host
+            start, end = now, now + duration
+            yield env.timeout(max(0.0, start - env.now))
+            following = loop.look(start)
+            if following is not None:
+                loop.announce(following)
+            yield env.timeout(max(0.0, end - env.now))
+            loop.finish(batch, start, end)
+            now = end + gap
+            if following is not None:
+                host, duration, gap = _parts(following, cost)
+                now = max(now, start + host)
+            batch = following
 
     def _replay(self, env: simpy.Environment, replay: Replay) -> Generator[simpy.Event, None, None]:
         """The engine at the recorded moments; after the last one, what arrives can only be refused.
@@ -107,25 +136,61 @@ class Simulation(Backend):
         """
         loop = self._loop
         now = 0.0
-        while not replay.cut_short:
-            if not replay.at_end:
-                now = replay.next_look()
+        running = None
+        while running is not None or not replay.cut_short:
+            if running is None:
+                if not replay.at_end:
+                    now = replay.next_look()
+                    yield env.timeout(max(0.0, now - env.now))
+                running = self._look_again(replay, now)
+                if running is None:
+                    wake = loop.wake(now)
+                    if not replay.at_end:
+                        replay.nothing_ran(now)
+                    elif wake is None:
+                        return
+                    else:
+                        now = wake
+                    continue
+            following = None
+            if loop.overlaps and not replay.cut_short:
+                now = running.start if replay.at_end else replay.next_look()
                 yield env.timeout(max(0.0, now - env.now))
-            batch = loop.look(now)
-            if batch is not None:
-                start, end = replay.span(batch)
-                loop.begin(batch, start)
-                yield env.timeout(max(0.0, end - env.now))
-                loop.finish(batch, start, end)
-                now = end
-                continue
-            wake = loop.wake(now)
-            if not replay.at_end:
-                replay.nothing_ran(now)
-            elif wake is None:
-                return
-            else:
-                now = wake
+                following = self._look_again(replay, now)
+                if following is None and not replay.at_end:
+                    replay.nothing_ran(now)
+            yield env.timeout(max(0.0, running.end - env.now))
+            loop.finish(*running)
+            now = running.end
+            running = following
+
+    def _look_again(self, replay: Replay, now: float) -> "_Timed | None":
+        """The batch that is decided at `now`, with its recorded times."""
+        batch = self._loop.look(now)
+        if batch is None:
+            return None
+        start, end = replay.span(batch)
+        self._loop.announce(batch)
+        return _Timed(batch, start, end)
+
+
+class _Timed(NamedTuple):
+    """A batch of a replay, and when it ran."""
+
+    batch: Batch
+    start: float
+    end: float
+
+
+def _parts(batch: Batch, cost: StepCost) -> tuple[float, float, float]:
+    """Seconds before, of and after a batch."""
+    if batch.is_empty and not batch.transfers:
+        return 0.0, 0.0, 0.0
+    parts = cost.parts(batch) if isinstance(cost, PartedCost) else (0.0, cost.seconds(batch), 0.0)
+    for part in parts:
+        if not 0.0 <= part < math.inf:
+            raise _bad_duration(part, batch, cost)
+    return parts
 
 
 def _bad_duration(duration: float, batch: Batch, cost: StepCost) -> ConfigError:

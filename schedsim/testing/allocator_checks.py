@@ -171,6 +171,8 @@ class AllocatorChecks(RuleBasedStateMachine):
         for name, old, new in zip(before._fields, before, after, strict=True):
             if old != new:
                 self._fail(f"{what} was refused but changed {name} from {old} to {new}")
+        if self.kv_cache.moves_blocks and self.kv_cache.take_moves():
+            self._fail(f"{what} was refused but moved blocks")
 
     def _expect_taken(self, before: Books, need: int) -> None:
         taken = before.free_blocks - self.kv_cache.free_blocks

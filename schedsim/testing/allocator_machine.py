@@ -224,7 +224,7 @@ class AllocatorMachine(AllocatorChecks):
         self._decode_all()
 
     def _decode_all(self) -> None:
-        if self.held or not can_grow_all(self.kv_cache):
+        if self.held or not self.kv_cache.can_grow_all():
             self._decode(self._decoding())
             return
         self._note("decode all")
@@ -363,42 +363,62 @@ class AllocatorMachine(AllocatorChecks):
     def _run(self, gives_back: bool) -> None:
         self._note("run")
         before = {request.id: request.num_computed_tokens for request in self.running}
-        if self.decodes is None:
-            for request in list(self.decode_set.members):
-                self._hold(request)
-        if self.kv_cache.has_prefix_cache:
-            self.kv_cache.commit()
-        if self.decodes:
-            self.decode_set.advance(0.0)
-            self.kv_cache.advance()
-        for request in self.running:
-            request._computed = self.planned.get(request.id, request._computed)
+        first_tokens = self._book()
         for request in self.running:
             start, stop = before[request.id], request.num_computed_tokens
             table = self.kv_cache.block_table(request)
             self.paper.write(table, start, self.tokens[request.id][start:stop])
         self._read_everything()
-        ran = self.planned.keys() | {request.id for request in self.decodes or ()}
-        self.planned, self.decodes, self.admitted = {}, None, []
-        for request in [r for r in self.running if r.id in ran]:
-            self._after(request, gives_back)
-
-    def _after(self, request: Request, gives_back: bool) -> None:
-        """A request that ran: a prefill that is done decodes, one that is complete ends."""
-        if request._decode_set is None and request._computed == request.num_known_tokens:
+        if self.decodes:
+            self.decode_set.end(0.0)
+        for request in first_tokens:
             request._generated += 1
-            if request.num_known_tokens < LENGTH:
+        self.planned, self.decodes, self.admitted = {}, None, []
+        for request in [r for r in self.running if r.num_known_tokens == LENGTH]:
+            self._finish(request)
+            if gives_back:
+                self._give_back(request)
+
+    def _book(self) -> list[Request]:
+        """The iteration is decided; returns whose prefill it completes.
+
+        Who is done with that decodes from now on, unless the token that it gets is its last.
+        """
+        if self.decodes is None:
+            for request in list(self.decode_set.members):
+                self._hold(request)
+        if self.decodes:
+            self.decode_set.advance()
+            self.kv_cache.advance()
+        first_tokens = []
+        for request in self.running:
+            if request.id in self.planned:
+                request._computed = self.planned[request.id]
+                if request._computed == request.num_known_tokens:
+                    first_tokens.append(request)
+        for request in first_tokens:
+            if request.num_known_tokens + 1 < LENGTH:
                 self._join(request)
-        if request.num_known_tokens < LENGTH:
-            return
+        if self.kv_cache.has_prefix_cache:
+            self._commit()
+        return first_tokens
+
+    def _commit(self) -> None:
+        free = self.kv_cache.free_blocks
+        told = self.kv_cache.commit()
+        if self.kv_cache.free_blocks - free != told:
+            self._fail(
+                f"commit says that {told} blocks were given back, "
+                f"{self.kv_cache.free_blocks - free} were"
+            )
+
+    def _finish(self, request: Request) -> None:
         if request._decode_set is not None:
             self.kv_cache.leave(request)
             self.decode_set.leave(request)
         self.running.remove(request)
         request.status = Status.FINISHED
         self.padding.append(request)
-        if gives_back:
-            self._give_back(request)
 
     @precondition(lambda self: self.padding)
     @rule(pick=_PICK)
@@ -461,7 +481,6 @@ class AllocatorMachine(AllocatorChecks):
         others = {b for i, t in before.tables.items() if i != request.id for b in t}
         kept = sum(block in others for block in table)
         told = self.kv_cache.release(request)
-        self._take_moves()
         if told != kept:
             self._fail(
                 f"release says that others hold {told} blocks of {name_of(request)}, "
@@ -477,15 +496,10 @@ class AllocatorMachine(AllocatorChecks):
 
     def _take_moves(self) -> None:
         """Make the copies that the manager asks for, before anything else happens."""
-        take_moves = getattr(self.kv_cache, "take_moves", None)
-        if take_moves is not None:
-            self.paper.move(take_moves())
-
-
-def can_grow_all(kv_cache: KVCache) -> bool:
-    """Whether `grow_all` may be called: every needy member finds a block."""
-    asks: Any = getattr(kv_cache, "can_grow_all", None)
-    return len(kv_cache.needy) <= kv_cache.free_blocks if asks is None else bool(asks())
+        if self.kv_cache.moves_blocks:
+            for request, pairs in self.kv_cache.take_moves():
+                self._note(f"move blocks of {name_of(request)}: {pairs}")
+                self.paper.move(pairs)
 
 
 def _takes_sizes(factory: Callable[..., KVCache]) -> bool:

@@ -30,15 +30,15 @@ class Paper:
         ]
 
     def move(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Copy blocks on the device, one after the other."""
+        """Copy blocks on the device; as in the other two, all are read before one is written."""
         self._copy(self._device, self._device, pairs)
 
     def swap_out(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Copy blocks of the device to the host, one after the other."""
+        """Copy blocks of the device to the host."""
         self._copy(self._device, self._host, pairs)
 
     def swap_in(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Copy blocks of the host to the device, one after the other."""
+        """Copy blocks of the host to the device."""
         self._copy(self._host, self._device, pairs)
 
     def _copy(
@@ -47,10 +47,12 @@ class Paper:
         target: dict[tuple[int, int], int],
         pairs: Iterable[tuple[int, int]],
     ) -> None:
-        for old, new in pairs:
-            for place in range(self.block_size):
-                token = source.get((old, place))
-                if token is None:
-                    target.pop((new, place), None)
-                else:
-                    target[new, place] = token
+        read = {
+            (new, place): source.get((old, place))
+            for old, new in pairs
+            for place in range(self.block_size)
+        }
+        for slot, token in read.items():
+            target.pop(slot, None)
+            if token is not None:
+                target[slot] = token

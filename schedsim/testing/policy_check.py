@@ -70,7 +70,7 @@ def check_policy(
     examples: int | None = None,
     max_shrinks: int = 200,
     memories: Sequence[str] = MEMORIES,
-    decision_lags: Sequence[int] = (0,),
+    decision_lags: Sequence[int] = (0, 1),
     trace_strategy: st.SearchStrategy[Trace] | None = None,
     folder: Path | str | None = None,
 ) -> None:

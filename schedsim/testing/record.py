@@ -25,11 +25,10 @@ class IterationRecord:
 
     iteration: int
     decided_at: float
-    start: float
     arrived: list[int]
     scheduled: list[Entry]
     preempted: list[int]
-    swaps: list[tuple[int, bool, list[tuple[int, int]]]]
+    transfers: list[tuple[int, str, list[tuple[int, int]]]]
     blocks: dict[int, list[int]]
     free_blocks: int
     total_blocks: int
@@ -43,7 +42,7 @@ class IterationRecord:
         """All that was decided, in one line; equal decisions are equal lines."""
         return (
             f"decided at {self.decided_at!r} s: runs {_entries(self.scheduled)}; "
-            f"preempts {_names(self.preempted)}; swaps {self.swaps}; waiting "
+            f"preempts {_names(self.preempted)}; copies {self.transfers}; waiting "
             f"{_names(self.waiting)}; blocks {self.blocks}, {self.free_blocks} free"
         )
 
@@ -77,7 +76,7 @@ def draw_timeline(trace: Trace, records: Sequence[IterationRecord]) -> str:
     `*` marks who emitted a token.
     """
     lines = [f"  {line}" for line in describe_trace(trace)]
-    rows = [("iteration", "start", "runs", "waits", "free blocks", "")]
+    rows = [("iteration", "decided at", "runs", "waits", "free blocks", "")]
     if len(records) > SHOWN:
         rows.append(("…", "", f"{len(records) - SHOWN} iterations", "", "", ""))
     for record in records[-SHOWN:]:
@@ -88,7 +87,7 @@ def draw_timeline(trace: Trace, records: Sequence[IterationRecord]) -> str:
         rows.append(
             (
                 str(record.iteration),
-                f"{record.start:.3f} s",
+                f"{record.decided_at:.3f} s",
                 runs or "nothing",
                 _names(record.waiting) or "-",
                 f"{record.free_blocks} of {record.total_blocks}",

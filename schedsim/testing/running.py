@@ -98,6 +98,7 @@ def _run(
         claims=claims,
         beyond=beyond,
         rows=rows,
+        block_size=prepared.backend._scheduler.kv_cache.block_size,
         strict=strict,
     )
     watch.attach(prepared.backend)

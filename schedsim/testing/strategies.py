@@ -7,7 +7,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 from schedsim.config import RunSettings, make_settings
-from schedsim.errors import ConfigError
 from schedsim.traces.trace import FloatColumn, IntColumn, PromptBlocks, Trace, TraceSource
 
 STEP_TIME = "linear:vidur-closed-form"
@@ -116,7 +115,7 @@ def settings(
     *,
     policy: str = "vllm",
     memories: Sequence[str] = MEMORIES,
-    lags: Sequence[int] = (0,),
+    lags: Sequence[int] = (0, 1),
     predictors: Sequence[str] = ("none", "oracle"),
     closed_loop: bool = True,
     host_tier: bool = True,
@@ -125,9 +124,6 @@ def settings(
 
     `memories` are specs of memory managers, to which the host tier is added; `lags` values of
     `decision_lag`. All that is drawn stands in the settings, so `schedsim run` repeats the run.
-
-    Raises:
-        ConfigError: a lag that this version does not have.
     """
     capacity = draw(capacities(trace, host_tier=host_tier))
     memory = draw(st.sampled_from(memories))
@@ -144,21 +140,8 @@ def settings(
         concurrency=draw(st.sampled_from((None, 1, 3))) if closed_loop else None,
         predictor=draw(st.sampled_from(predictors)),
         step_time=STEP_TIME,
-        **_lag(draw(st.sampled_from(lags))),
+        decision_lag=draw(st.sampled_from(lags)),
     )
-
-
-def has_decision_lag() -> bool:
-    """Whether runs can be told a `decision_lag`."""
-    return "decision_lag" in RunSettings.model_fields
-
-
-def _lag(lag: int) -> dict[str, int]:
-    if has_decision_lag():
-        return {"decision_lag": lag}
-    if lag:
-        raise ConfigError(f"decision_lag={lag}: this version decides synchronously; leave it out")
-    return {}
 
 
 def _totals(trace: Trace) -> list[int]:

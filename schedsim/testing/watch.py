@@ -12,13 +12,20 @@ from schedsim.memory.base import KVCache
 from schedsim.policies.base import Policy, overrides
 from schedsim.request import Request, Status
 from schedsim.scheduler import Batch, Completion, Scheduler
+from schedsim.scheduler.batch import TransferKind
 from schedsim.testing.claims import Claim, Decision
 from schedsim.testing.paper import VOCAB, Paper
 from schedsim.testing.record import Entry, IterationRecord
 from schedsim.testing.violations import PolicyViolation
 from schedsim.traces.trace import Trace
 
-_VISIBLE = tuple(f.name for f in fields(Request) if f.name != "_decode_set")
+_VISIBLE = (
+    *(field.name for field in fields(Request) if not field.name.startswith("_")),
+    "num_computed_tokens",
+    "num_generated_tokens",
+    "last_token",
+)
+"""What stands on a request; private books know, in flight, whether a token is the last."""
 
 
 class Beyond(Enum):
@@ -45,6 +52,7 @@ class Watch:
         claims: Sequence[Claim],
         beyond: Collection[Beyond],
         rows: dict[int, int],
+        block_size: int,
         strict: bool,
     ) -> None:
         """`rows` are the requests that are watched; `content` goes by their ids.
@@ -59,15 +67,16 @@ class Watch:
         self._content = content
         self._beyond = beyond
         self._rows = rows
-        self._lag: int = getattr(settings, "decision_lag", 0)
+        self._lag = settings.decision_lag or 0
         self._witnesses = [(claim, claim.witness()) for claim in claims]
-        self._paper = Paper(settings.block_size)
+        self._paper = Paper(block_size)
         self._by_iteration: dict[int, IterationRecord] = {}
         self._said: dict[int, list[int]] = {}
         self._accepted: dict[int, Request] = {}
         self._computed: dict[int, int] = {}
         self._emitted: dict[int, int] = {}
         self._finished: set[int] = set()
+        self._discarded = 0
         self._futile = 0
         self._max_futile = int(trace.prompt_tokens.sum() + trace.output_tokens.sum())
         self._steady = Steady(policy, self._lag)
@@ -82,14 +91,12 @@ class Watch:
 
     # ---- what the backend tells
 
-    def scheduled(
-        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
-    ) -> None:
+    def scheduled(self, scheduler: Scheduler, batch: Batch, arrived: list[Request]) -> None:
         """A decision: record it, then hold it against every rule."""
         if self.violation is not None:
             return
         self._accepted.update((request.id, request) for request in arrived)
-        record = self._record(scheduler, batch, arrived, start)
+        record = self._record(scheduler, batch, arrived)
         self.records.append(record)
         self._by_iteration[batch.iteration] = record
         if not self._strict:
@@ -110,7 +117,9 @@ class Watch:
             if problem:
                 self._fail(f"claim {claim!r}", f"iteration {batch.iteration}: {problem}")
 
-    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
+    def completed(
+        self, scheduler: Scheduler, completion: Completion, start: float, end: float
+    ) -> None:
         """An iteration ended: tokens and finishes."""
         if self.violation is not None:
             return
@@ -127,6 +136,8 @@ class Watch:
             if request.id in self._finished:
                 self._fail("requests", f"request {request.id} finishes a second time")
             self._finished.add(request.id)
+        # Who was decided early once more, and then seen to have ended.
+        self._discarded += len(completion.batch.discarded)
         self._steady.completed(scheduler, completion, end)
 
     def ended(self, scheduler: Scheduler, requests: Sequence[Request]) -> None:
@@ -138,13 +149,12 @@ class Watch:
         expected = 0
         for request in requests:
             expected += self._check_end(request)
-        surplus = self.computed_tokens - expected
-        # What is decided early runs a request once more whose end nobody could foresee.
-        if not 0 <= surplus <= (len(self._finished) if self._lag else 0):
+        expected += self._discarded
+        if self.computed_tokens != expected:
             self._fail(
                 "tokens",
                 f"{self.computed_tokens} tokens were computed; prompts, outputs and what "
-                f"preemptions and cache hits changed make {expected}",
+                f"preemptions, cache hits and discarded tokens changed make {expected}",
             )
         kv_cache = scheduler.kv_cache
         if kv_cache.free_blocks != kv_cache.total_blocks or kv_cache.num_swapped:
@@ -234,7 +244,7 @@ class Watch:
         for request in batch.preempted:
             if not request.is_swapped:
                 self._computed.pop(request.id, None)
-        self._copy(scheduler, batch)
+        self._copy(batch)
         for entry in entries:
             request, stop = entry.request, entry.context + entry.tokens
             stood = self._computed.get(request.id, 0)
@@ -247,7 +257,7 @@ class Watch:
             self._computed[request.id] = stop
             self.computed_tokens += entry.tokens
             table = scheduler.kv_cache.block_table(request)
-            if len(table) * self._settings.block_size < stop:
+            if len(table) * scheduler.kv_cache.block_size < stop:
                 self._fail("blocks", f"request {request.id} has no slot for token {stop}")
                 return
             self._paper.write(table, entry.context, self._tokens(request, entry.context, stop))
@@ -258,11 +268,15 @@ class Watch:
                 row = self._rows[entry.request.id]
                 self._fail("tokens", f"request {row} reads tokens that are not its own")
 
-    def _copy(self, scheduler: Scheduler, batch: Batch) -> None:
-        for swap in batch.swaps:
-            copy = self._paper.swap_in if swap.into_device else self._paper.swap_out
-            copy(swap.pairs)
-        self._paper.move(getattr(batch, "moves", ()))
+    def _copy(self, batch: Batch) -> None:
+        for transfer in batch.transfers:
+            match transfer.kind:
+                case TransferKind.SWAP_OUT:
+                    self._paper.swap_out(transfer.pairs)
+                case TransferKind.SWAP_IN:
+                    self._paper.swap_in(transfer.pairs)
+                case TransferKind.MOVE:
+                    self._paper.move(transfer.pairs)
 
     def _tokens(self, request: Request, start: int, stop: int) -> list[int]:
         if request.id not in self._said:
@@ -279,11 +293,11 @@ class Watch:
             self._fail("blocks", "a block id is not from 1 to the total; 0 is the null block")
         if len(blocks) != len(held) and not kv_cache.has_prefix_cache:
             self._fail("blocks", "a block has two owners")
-        if kv_cache.free_blocks + len(held) != self._settings.blocks:
+        if kv_cache.free_blocks + len(held) != kv_cache.total_blocks:
             self._fail(
                 "blocks",
                 f"{kv_cache.free_blocks} blocks are free and {len(held)} held, "
-                f"of {self._settings.blocks}",
+                f"of {kv_cache.total_blocks}",
             )
 
     def _check_progress(self, batch: Batch) -> None:
@@ -298,7 +312,7 @@ class Watch:
     # ---- small parts
 
     def _record(
-        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
+        self, scheduler: Scheduler, batch: Batch, arrived: list[Request]
     ) -> IterationRecord:
         rows, kv_cache = self._rows, scheduler.kv_cache
         entries = batch.expand()
@@ -306,11 +320,10 @@ class Watch:
         return IterationRecord(
             batch.iteration,
             batch.decided_at,
-            start,
             [rows[request.id] for request in arrived],
             [Entry(rows.get(e.request.id, -1), e.tokens, e.kind, e.context) for e in entries],
             [rows[request.id] for request in batch.preempted],
-            [(rows[swap.request.id], swap.into_device, swap.pairs) for swap in batch.swaps],
+            [(rows[t.request.id], t.kind.value, t.pairs) for t in batch.transfers],
             {rows.get(e.request.id, -1): list(kv_cache.block_table(e.request)) for e in entries},
             kv_cache.free_blocks,
             kv_cache.total_blocks,
@@ -350,7 +363,11 @@ class Steady:
             return ""
         only_decodes = batch.runs_decodes and not (batch.prefills or batch.preempted)
         runs = [entry.request.id for entry in batch.expand()] if only_decodes else []
-        if released == self._released and self._until >= batch.iteration:
+        # Whose last token is known to be in flight has finished for the policy.
+        ends = any(request.id in self._promised for request in scheduler.ending)
+        if released != self._released or ends:
+            self._until = -1
+        if self._until >= batch.iteration:
             promise = (
                 f"steady promised {self._until - self._made_at + 1} at iteration {self._made_at}, "
                 "and nothing arrived, finished or lacked memory since"
@@ -359,26 +376,27 @@ class Steady:
                 return f"decides otherwise, {promise}"
             if not self._lag and batch.decided_at > self._end:
                 return f"ran nothing before, {promise}"
-        if released != self._released or not only_decodes:
-            self._until = -1
         self._released, self._promised = released, runs
         until = batch.iteration - 1
         if only_decodes:
             until += self._policy.steady(scheduler._step)
         if until > self._until:
             self._made_at, self._until = batch.iteration, until
+        self._end_if_short(scheduler)
         return ""
 
     def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
-        """What ends a promise: a finish, or memory that will be short at the next decision."""
+        """A finish ends a promise."""
         self._end = end
+        if completion.finished:
+            self._until = -1
+        self._end_if_short(scheduler)
+
+    def _end_if_short(self, scheduler: Scheduler) -> None:
+        """Memory that is short at the next decision ends a promise."""
         kv_cache = scheduler.kv_cache
-        needy = len(kv_cache.needy)
-        asks: Any = getattr(kv_cache, "can_grow_all", None)
-        fits = needy <= kv_cache.free_blocks if asks is None else bool(asks())
-        if self._policy.needs_free_block:
-            fits = fits and needy < kv_cache.free_blocks
-        if completion.finished or not fits:
+        is_short = scheduler.needs_free_block and len(kv_cache.needy) >= kv_cache.free_blocks
+        if is_short or not kv_cache.can_grow_all():
             self._until = -1
 
 

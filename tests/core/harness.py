@@ -73,7 +73,7 @@ def prompt_blocks(chains: Sequence[Sequence[int]], block_size: int) -> PromptBlo
     return PromptBlocks(block_size, offsets, np.array(ids, dtype=np.int64))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Iteration:
     """What one iteration was, by request ids; `scheduled` are (request, tokens, kind)."""
 
@@ -87,6 +87,7 @@ class Iteration:
     blocks: dict[int, list[int]]
     sampled: list[int] = field(default_factory=list)
     finished: list[int] = field(default_factory=list)
+    discarded: list[int] = field(default_factory=list)
 
     @property
     def tokens(self) -> dict[int, int]:
@@ -100,14 +101,12 @@ class Journal:
     def __init__(self) -> None:
         self.iterations: list[Iteration] = []
 
-    def scheduled(
-        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
-    ) -> None:
+    def scheduled(self, scheduler: Scheduler, batch: Batch, arrived: list[Request]) -> None:
         kv_cache = scheduler.kv_cache
         self.iterations.append(
             Iteration(
                 batch.iteration,
-                start,
+                batch.decided_at,
                 [(entry.request.id, entry.tokens, entry.kind) for entry in batch.expand()],
                 [request.id for request in batch.admitted],
                 [request.id for request in batch.preempted],
@@ -117,9 +116,14 @@ class Journal:
             )
         )
 
-    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
-        self.iterations[-1].sampled.extend(r.id for r in completion.sampled())
-        self.iterations[-1].finished.extend(r.id for r in completion.finished)
+    def completed(
+        self, scheduler: Scheduler, completion: Completion, start: float, end: float
+    ) -> None:
+        iteration = self.iterations[completion.batch.iteration]
+        iteration.start = start
+        iteration.sampled.extend(r.id for r in completion.sampled())
+        iteration.finished.extend(r.id for r in completion.finished)
+        iteration.discarded.extend(r.id for r in completion.batch.discarded)
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,7 @@ def simulate(
     predictor: Predictor | None = None,
     check_every: int | None = 1,
     memory: str = "paged",
+    decision_lag: int = 0,
 ) -> Run:
     """Run `jobs` to the end, all invariants asserted after every `check_every`-th iteration.
 
@@ -176,6 +181,7 @@ def simulate(
         max_seqs=seats,
         token_budget=budget,
         max_model_len=max_model_len,
+        decision_lag=decision_lag,
         predictor=predictor,
         estimator=cost.seconds,
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from schedsim.content import Content
 from schedsim.request import Request
 from schedsim.scheduler import Batch, Completion, Scheduler
+from schedsim.scheduler.batch import TransferKind
 
 VOCAB = 2**62
 
@@ -36,16 +37,19 @@ class PaperDevice:
             for place in range(stop)
         ]
 
-    def scheduled(
-        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
-    ) -> None:
-        for swap in batch.swaps:
-            source, target = (self.host, self.slots)[:: 1 if swap.into_device else -1]
-            for pair in swap.pairs:
-                for place in range(self.block_size):
-                    target.pop((pair[1], place), None)
-                    if (pair[0], place) in source:
-                        target[pair[1], place] = source[pair[0], place]
+    def scheduled(self, scheduler: Scheduler, batch: Batch, arrived: list[Request]) -> None:
+        for transfer in batch.transfers:
+            source = self.host if transfer.kind is TransferKind.SWAP_IN else self.slots
+            target = self.host if transfer.kind is TransferKind.SWAP_OUT else self.slots
+            read = {
+                (to, place): source.get((origin, place))
+                for origin, to in transfer.pairs
+                for place in range(self.block_size)
+            }
+            for slot, token in read.items():
+                target.pop(slot, None)
+                if token is not None:
+                    target[slot] = token
         entries = batch.expand()
         tables = [scheduler.kv_cache.block_table(entry.request) for entry in entries]
         for entry, table in zip(entries, tables, strict=True):
@@ -57,5 +61,7 @@ class PaperDevice:
             stop = entry.context + entry.tokens
             assert self.read(table, stop) == self.tokens(entry.request, 0, stop)
 
-    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
+    def completed(
+        self, scheduler: Scheduler, completion: Completion, start: float, end: float
+    ) -> None:
         """Nothing to do."""

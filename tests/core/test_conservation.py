@@ -11,7 +11,17 @@ from schedsim.costs.linear import LinearCost
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache
 from schedsim.output_limit import Outputs
-from schedsim.policies import POLICIES, VLLM, Policy, Sarathi, Static, VLLMv0
+from schedsim.policies import (
+    POLICIES,
+    VLLM,
+    VLLM011,
+    VLLM019,
+    VLLM033,
+    Policy,
+    Sarathi,
+    Static,
+    VLLMv0,
+)
 from schedsim.request import Request, Status
 from schedsim.results import Result, build_result
 from schedsim.scheduler import Batch, Completion, Scheduler
@@ -38,6 +48,14 @@ class Case:
     concurrency: int | None
     chains: tuple[tuple[int, ...], ...] | None = None
     memory: str = "paged"
+    decision_lag: int = 0
+    slack: int = 0
+    priorities: tuple[int, ...] | None = None
+
+    def outputs_of(self, trace: Trace) -> Outputs:
+        """Output limits that every second request stays below by `slack`."""
+        slack = np.where(np.arange(len(trace)) % 2, self.slack, 0).astype(np.int32)
+        return Outputs(trace.output_tokens + slack, trace.output_tokens)
 
     def trace(self) -> Trace:
         count = len(self.arrivals)
@@ -48,6 +66,7 @@ class Case:
             TraceSource("random", "test", rows_read=count),
             parent=np.array([min(p, i - 1) for i, p in enumerate(self.parents[:count])]),
             think_s=np.full(count, 0.25),
+            priority=None if self.priorities is None else np.array(self.priorities[:count]),
             blocks=None if self.chains is None else prompt_blocks(self.cut_chains(), 2),
         )
 
@@ -79,11 +98,28 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.none() | st.integers(1, 4)),
         draw(st.none() | st.tuples(*[CHAIN] * count)),
         draw(st.sampled_from(["paged", "paged,prefix_caching=true"])),
+        draw(st.integers(0, 1)),
+        draw(st.sampled_from([0, 0, 5])),
+        draw(st.none() | st.tuples(*[st.integers(0, 2)] * count)),
+    )
+
+
+def versions_of_vllm(version: type[VLLM]) -> st.SearchStrategy[Policy]:
+    """Every parameter at random; 0.11 knows no prompts in one piece."""
+    return st.builds(
+        version,
+        policy=st.sampled_from(["fcfs", "priority"]),
+        whole_sequence=st.booleans(),
+        watermark=st.sampled_from([0.0, 0.1]),
+        long_prefill_threshold=st.sampled_from([0, 1, 7]),
+        adaptive_threshold=st.booleans(),
+        chunked_prefill=st.just(True) if version is VLLM011 else st.booleans(),
+        prefill_interval=st.sampled_from([1, 2, 5]),
     )
 
 
 POLICY_STRATEGIES: dict[str, st.SearchStrategy[Policy]] = {
-    "vllm": st.builds(VLLM, st.booleans(), st.sampled_from([0.0, 0.1])),
+    **{version.name: versions_of_vllm(version) for version in (VLLM, VLLM033, VLLM019, VLLM011)},
     "vllm-v0": st.builds(
         VLLMv0,
         st.sampled_from([0.0, 0.01, 0.2]),
@@ -102,15 +138,14 @@ class Watch:
     case: Case
     policy: Policy
     computed: int = 0
+    in_vain: int = 0
     emitted: dict[int, int] = field(default_factory=dict)
 
-    def scheduled(
-        self, scheduler: Scheduler, batch: Batch, arrived: list[Request], start: float
-    ) -> None:
+    def scheduled(self, scheduler: Scheduler, batch: Batch, arrived: list[Request]) -> None:
         entries = batch.expand()
         assert len({entry.request.id for entry in entries}) == len(entries)
         assert scheduler.num_running <= self.case.seats
-        assert all(entry.request.arrival <= start for entry in entries)
+        assert all(entry.request.arrival <= batch.decided_at for entry in entries)
         tokens = sum(entry.tokens for entry in entries)
         assert tokens == batch.prefill_tokens + batch.decode_requests
         self.computed += tokens
@@ -124,16 +159,19 @@ class Watch:
         chunks = {chunk.request.id for chunk in batch.prefills}
         decodes = [entry.request for entry in entries if entry.request.id not in chunks]
         assert batch.decode_requests == len(decodes)
-        assert batch.decode_context == sum(request.num_known_tokens for request in decodes)
+        assert batch.decode_context == sum(request.num_computed_tokens for request in decodes)
 
-    def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
+    def completed(
+        self, scheduler: Scheduler, completion: Completion, start: float, end: float
+    ) -> None:
+        self.in_vain += len(completion.batch.discarded)
         for request in completion.sampled():
             self.emitted[request.id] = self.emitted.get(request.id, 0) + 1
 
 
 def simulate(case: Case, policy: Policy) -> tuple[Result, list[Request], Watch]:
     trace = case.trace()
-    outputs = Outputs(trace.output_tokens, trace.output_tokens)
+    outputs = case.outputs_of(trace)
     content = Content.of(trace, outputs)
     scheduler = Scheduler(
         policy,
@@ -141,6 +179,7 @@ def simulate(case: Case, policy: Policy) -> tuple[Result, list[Request], Watch]:
         max_seqs=case.seats,
         token_budget=case.budget,
         max_model_len=200,
+        decision_lag=case.decision_lag,
     )
     watch = Watch(case, policy)
     load = Load(trace, outputs, concurrency=case.concurrency)
@@ -182,7 +221,8 @@ def test_tokens_blocks_and_requests_are_conserved(
     ideal = sum(r.prompt_tokens + r.num_generated_tokens - 1 for r in done)
     recomputed = sum(request.recomputed_tokens for request in done)
     cached = sum(request.cached_tokens for request in done)
-    assert watch.computed == ideal + recomputed - cached
+    assert watch.computed == ideal + recomputed - cached + watch.in_vain
+    assert not watch.in_vain or (case.decision_lag and case.slack)
     assert min(r.recomputed_tokens for r in done or requests) >= 0
     assert case.memory != "paged" or not cached
     assert not any(r.recomputed_tokens and not r.preemptions for r in done)
@@ -216,8 +256,7 @@ class FineVLLM(VLLM):
             if step.tokens_left <= 0:
                 break
             if request.status is Status.RUNNING:
-                left = request.num_known_tokens - request.num_computed_tokens
-                step.run(request, min(left, step.tokens_left))
+                step.run(request, min(max(1, request.num_tokens_left), step.tokens_left))
         while not step.preempted and step.seats and step.tokens_left > 0:
             request = step.first_waiting
             if request is None or self.gate(request, 0, step).value != "admit":

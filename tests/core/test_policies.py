@@ -1,11 +1,13 @@
 """What the shipped policies promise, on traces small enough to follow by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from schedsim.errors import ConfigError
-from schedsim.policies import VLLM, Policy, Sarathi, Static, VLLMv0
-from schedsim.request import Status
+from schedsim.policies import VLLM, VLLM011, VLLM019, VLLM033, Policy, Sarathi, Static, VLLMv0
+from schedsim.request import Request, Status
 from schedsim.scheduler import Step
 from tests.core.harness import Jobs, Run, simulate
 
@@ -69,6 +71,120 @@ def test_vllm_one_token_requests_never_decode() -> None:
     assert [i.tokens for i in run.iterations] == [{0: 4, 1: 4}, {1: 5}]
     assert run.requests[0].finished == run.requests[0].first_token == 1.0
     assert run.gaps(0) == []
+
+
+# ---- vllm: priority, chunks, intervals
+
+
+def test_vllm_priority_admits_by_urgency_and_displaces_nobody() -> None:
+    jobs = Jobs([4, 4, 4, 4], [6, 6, 6, 6], arrivals=[0, 1, 1, 1], priorities=[1, 2, 0, 1])
+    run = simulate(VLLM(policy="priority"), jobs, seats=2)
+    assert run.admissions() == [0, 2, 3, 1]
+
+
+def test_vllm_priority_preempts_the_least_urgent_even_where_it_is_planned_already() -> None:
+    jobs = Jobs([4, 4, 4], [6, 6, 6], arrivals=[0, 1, 2], priorities=[1, 2, 0])
+    run = simulate(VLLM(policy="priority"), jobs, blocks=5)
+    preempting = next(i for i in run.iterations if i.preempted)
+    assert preempting.preempted == [1], "it is not the last, and its turn was before the needy's"
+    assert preempting.tokens == {0: 1, 2: 1}
+    assert run.requests[2].preemptions == 0
+    run = simulate(VLLM(), jobs, blocks=5)
+    assert next(i for i in run.iterations if i.preempted).preempted == [2]
+
+
+def test_vllm_goes_on_after_a_self_preemption_and_older_versions_stop() -> None:
+    # Request 0 lacks a block and is the least urgent; its own blocks let request 1 run.
+    jobs = Jobs([4, 6], [9, 3], arrivals=[0, 0], priorities=[1, 0], limits=[9, 9])
+
+    def preempting(policy: VLLM) -> dict[int, int]:
+        run = simulate(policy, jobs, blocks=3)
+        return next(i for i in run.iterations if i.preempted == [0]).tokens
+
+    class First(VLLM):
+        """Admits by id, preempts by priority."""
+
+        def key(self, request: Request) -> float:
+            return request.id
+
+    class Stops(First):
+        stops_at_own_preemption = True
+
+    assert preempting(First(policy="priority")) == {1: 1}
+    assert preempting(Stops(policy="priority")) == {}
+
+
+def test_vllm_equal_priorities_are_given_up_last_arrival_first() -> None:
+    run = simulate(VLLM(policy="priority"), Jobs([4] * 3, [6] * 3), blocks=3)
+    assert run.iterations[1].preempted == [2, 1]
+
+
+def test_vllm_long_prefill_threshold_caps_a_chunk_unless_the_request_is_alone() -> None:
+    together = Jobs([30, 4], [2, 6])
+    run = simulate(VLLM(long_prefill_threshold=10), together)
+    assert [i.tokens for i in run.iterations[:3]] == [{0: 10, 1: 4}, {0: 10, 1: 1}, {0: 10, 1: 1}]
+    alone = Jobs([30], [2])
+    assert simulate(VLLM(long_prefill_threshold=10), alone).iterations[0].tokens == {0: 30}
+    old = simulate(VLLM019(long_prefill_threshold=10), alone)
+    assert old.iterations[0].tokens == {0: 10}
+    adaptive = VLLM(long_prefill_threshold=10, adaptive_threshold=True)
+    assert simulate(adaptive, together, budget=40).iterations[0].tokens == {0: 20, 1: 4}
+
+
+def test_vllm_without_chunks_a_cut_prompt_ends_admission() -> None:
+    jobs = Jobs([50, 30, 4], [2, 2, 2])
+    run = simulate(VLLM(chunked_prefill=False), jobs, max_model_len=60)
+    assert run.iterations[0].tokens == {0: 50}
+    assert run.iterations[1].tokens == {0: 1, 1: 30, 2: 4}
+    assert VLLM(chunked_prefill=False).default_token_budget(9000) == 9000
+    too_long = simulate(VLLM(chunked_prefill=False), Jobs([50, 4], [16, 2]), budget=64)
+    assert too_long.requests[0].status is Status.REJECTED
+    assert "chunked_prefill is off" in too_long.requests[0].reason
+    assert too_long.requests[1].status is Status.FINISHED
+
+
+def test_vllm_prefill_interval_leaves_decodes_alone_between_prefills() -> None:
+    jobs = Jobs([4] * 3, [12] * 3, arrivals=[0, 1, 2])
+    run = simulate(VLLM(prefill_interval=4), jobs)
+    assert [i.number for i in run.iterations if i.admitted] == [0, 4]
+    assert run.iterations[4].admitted == [1, 2]
+    # A chunk that is under way waits as well.
+    jobs = Jobs([4, 100], [12, 2], arrivals=[0, 1])
+    run = simulate(VLLM(prefill_interval=3), jobs)
+    assert [i.number for i in run.iterations if 1 in i.tokens][:2] == [3, 6]
+
+
+def test_vllm_prefill_interval_is_off_while_the_line_cannot_be_emptied() -> None:
+    jobs = Jobs([4] * 4, [3, 9, 9, 9])
+    run = simulate(VLLM(prefill_interval=9), jobs, seats=2)
+    assert run.iterations[0].admitted == [0, 1]
+    assert [i.number for i in run.iterations if i.admitted == [2]] == [3]
+
+
+def test_vllm_versions_say_how_their_engines_start() -> None:
+    assert (VLLM.default_memory, VLLM.default_decision_lag) == ("paged", 0)
+    assert (VLLM033.default_memory, VLLM033.default_decision_lag) == (
+        "paged,prefix_caching=true",
+        1,
+    )
+    assert VLLM019.default_decision_lag == 1
+    assert VLLM011.default_decision_lag == 0
+    assert VLLM011().whole_sequence is False
+    with pytest.raises(ConfigError, match="has no such"):
+        VLLM011(chunked_prefill=False)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"long_prefill_threshold": -1}, "long_prefill_threshold=-1 is below 0"),
+        ({"prefill_interval": 0}, "prefill_interval=0 is below 1"),
+        ({"watermark": 1.0}, "watermark=1.0"),
+    ],
+)
+def test_vllm_refuses_parameters_out_of_range(parameters: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        VLLM(**parameters)
 
 
 # ---- vllm-v0

@@ -1,4 +1,4 @@
-"""The prefix-cached manager against the tokens themselves, as a Hypothesis state machine."""
+"""Managers with a prefix cache against the tokens themselves, as Hypothesis state machines."""
 
 from array import array
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from schedsim.content import Content
-from schedsim.memory import PrefixCachedKVCache
+from schedsim.memory import KVCache, PrefixCachedKVCache, RadixKVCache
 from schedsim.request import Request
 from schedsim.scheduler.decode_set import DecodeSet
 from tests.core.harness import Jobs
@@ -32,7 +32,7 @@ class PrefixMachine(RuleBasedStateMachine):
     def start(self, chains: list[list[int]], blocks: int, block_size: int) -> None:
         jobs = Jobs([LENGTH - 10] * 6, [10] * 6, chains=chains)
         self.content = Content.of(jobs.trace(), jobs.split())
-        self.kv_cache = PrefixCachedKVCache(blocks, block_size, self.content)
+        self.kv_cache = self.make(blocks, block_size, self.content)
         self.decode_set = DecodeSet(array("d", [0.0]))
         self.waiting = [Request(i, 0.0, LENGTH - 10, 10) for i in range(6)]
         self.running: list[Request] = []
@@ -41,6 +41,14 @@ class PrefixMachine(RuleBasedStateMachine):
         self.decodes: list[Request] = []
         self.slots: dict[tuple[int, int], int] = {}
         self.next_order = 0
+
+    def make(self, blocks: int, block_size: int, content: Content) -> KVCache:
+        return PrefixCachedKVCache(blocks, block_size, content)
+
+    def keys(self) -> set[int]:
+        """The keys of all blocks that can be found."""
+        assert isinstance(self.kv_cache, PrefixCachedKVCache)
+        return {key for key in self.kv_cache._key_of if key is not None}
 
     def tokens(self, request: Request, stop: int) -> list[int]:
         return self.content.token_ids(request.id, 0, stop, VOCAB).tolist()
@@ -148,7 +156,8 @@ class PrefixMachine(RuleBasedStateMachine):
                 request._computed = stop
         self.kv_cache.commit()
         if self.decodes:
-            self.decode_set.advance(0.0)
+            self.decode_set.advance()
+            self.decode_set.end(0.0)
             self.kv_cache.advance()
         self.planned, self.decodes, self.admitted = {}, [], []
         for request in list(self.running):
@@ -194,10 +203,40 @@ class PrefixMachine(RuleBasedStateMachine):
     def longest_run(self, request: Request, most: int) -> int:
         """The longest run of blocks whose whole prefix some keyed block holds."""
         keys = self.content.block_keys(request.id, 0, most, self.kv_cache.block_size)
-        run = 0
-        while run < most and keys[run] in self.kv_cache._key_of:
+        run, found = 0, self.keys()
+        while run < most and keys[run] in found:
             run += 1
         return run
 
 
+class QueuedMachine(PrefixMachine):
+    """Freed blocks come to the end of the queue, with and without a key."""
+
+    def make(self, blocks: int, block_size: int, content: Content) -> KVCache:
+        return PrefixCachedKVCache(blocks, block_size, content, queued=True)
+
+
+class RadixMachine(PrefixMachine):
+    """The radix tree; what it finds is compared with all pages that it stores, one by one."""
+
+    def make(self, blocks: int, block_size: int, content: Content) -> KVCache:
+        return RadixKVCache(blocks, block_size, content)
+
+    def keys(self) -> set[int]:
+        assert isinstance(self.kv_cache, RadixKVCache)
+        return {
+            self.content.block_key(node.owner, page, self.kv_cache.block_size)
+            for node in self.kv_cache._tree.nodes()
+            for page in range(node.start, node.stop)
+        }
+
+    @invariant()
+    def equal_pages_are_stored_once(self) -> None:
+        if hasattr(self, "kv_cache"):
+            assert isinstance(self.kv_cache, RadixKVCache)
+            assert len(self.keys()) == sum(len(n.blocks) for n in self.kv_cache._tree.nodes())
+
+
 TestPrefixMachine = PrefixMachine.TestCase
+TestQueuedMachine = QueuedMachine.TestCase
+TestRadixMachine = RadixMachine.TestCase

@@ -64,9 +64,9 @@ class Dice(Policy):
             return
         planned = {chunk.request.id for chunk in step.chunks} | step._walked
         for request in step.running:
-            left = request.num_known_tokens - request.num_computed_tokens
             runs = request.status is Status.RUNNING and request.id not in planned
             if runs and self.rng.random() < 0.5:
+                left = max(1, request.num_tokens_left)
                 step.run(request, int(self.rng.integers(1, left + 1)))
 
     def accept(self, request: Request, step: Step) -> bool:
@@ -143,6 +143,8 @@ LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=10)
     concurrency=st.none() | st.integers(1, 4),
     chains=st.none() | CHAINS,
     memory=st.sampled_from(MEMORIES),
+    decision_lag=st.integers(0, 1),
+    slack=st.integers(0, 2),
     seed=st.integers(0, 2**32),
     flags=st.tuples(st.booleans(), st.booleans()),
 )
@@ -157,6 +159,8 @@ def test_no_decision_breaks_the_books(
     concurrency: int | None,
     chains: list[list[int]] | None,
     memory: str,
+    decision_lag: int,
+    slack: int,
     seed: int,
     flags: tuple[bool, bool],
 ) -> None:
@@ -165,6 +169,7 @@ def test_no_decision_breaks_the_books(
         prompts,
         outputs[:count],
         sorted(arrivals[:count]),
+        [tokens + index % 3 * slack for index, tokens in enumerate(outputs[:count])],
         parents=[index - 1 if index % 3 == 2 else -1 for index in range(count)],
         thinks=[0.75] * count,
         chains=chains and [chain[:prompt] for chain, prompt in zip(chains, prompts, strict=False)],
@@ -179,6 +184,7 @@ def test_no_decision_breaks_the_books(
         budget=budget,
         concurrency=concurrency,
         memory=memory,
+        decision_lag=decision_lag,
     )
     check(run, jobs, policy)
 
@@ -189,9 +195,14 @@ def check(run: Run, jobs: Jobs, policy: Dice) -> None:
     sampled = Counter(request for i in run.iterations for request in i.sampled)
     preempted = Counter(request for i in run.iterations for request in i.preempted)
     assert sampled == policy.tokens
+    in_vain = [request for i in run.iterations for request in i.discarded]
+    assert len(set(in_vain)) == len(in_vain)
+    assert run.scheduler.decision_lag or not in_vain
+    limits = jobs.split().limits
+    assert all(limits[request] > jobs.outputs[request] for request in in_vain)
     assert preempted == policy.preempted
     computed = sum(tokens for i in run.iterations for _, tokens, _ in i.scheduled)
-    expected = 0
+    expected = len(in_vain)
     for request in run.requests.values():
         assert request.status in (Status.FINISHED, Status.REJECTED)
         assert request.preemptions == preempted[request.id]

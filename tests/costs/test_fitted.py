@@ -24,6 +24,7 @@ PARTS = Parts(
         decode_context=1e4,
         sampled=1e5,
         swapped_blocks=1e6,
+        copied_blocks=1e7,
     ),
     gap=Coefficients(sampled=5.0),
 )
@@ -48,10 +49,10 @@ def write(path: Path, **changes: Any) -> Path:
 
 def test_each_coefficient_prices_its_own_count_in_every_part() -> None:
     shape = shape_of([(2, 3)], [5, 6], [7])
-    shape.swapped_blocks = 4
+    shape.swapped_blocks, shape.copied_blocks = 4, 3
     attention = 2 * (3 + 2 / 2)
     assert make_fitted(content(), "f").seconds(shape) == pytest.approx(
-        2.0 + 2.0 + 20 + 100 * attention + 1e3 * 3 + 1e4 * 18 + 100005 * 2 + 4e6
+        2.0 + 2.0 + 20 + 100 * attention + 1e3 * 3 + 1e4 * 18 + 100005 * 2 + 4e6 + 3e7
     )
 
 

@@ -44,6 +44,13 @@ def test_every_recorded_duration_bit_for_bit(case: str, shared_oracles: Path) ->
     assert num_batches == summary["batches"]
 
 
+def test_copies_cost_what_the_file_says(tmp_path: Path) -> None:
+    shape = BatchShape(swapped_blocks=3, copied_blocks=5)
+    assert load_linear(str(write(tmp_path / "f"))).seconds(shape) == 6e-3
+    file = write(tmp_path / "f", swap_block_ms="2.0", copy_block_ms="0.5")
+    assert load_linear(str(file)).seconds(shape) == pytest.approx(14.5e-3)
+
+
 @given(batch_shapes())
 def test_padding_costs_what_decodes_cost(shape: BatchShape) -> None:
     cost = load_linear("vidur-closed-form")

@@ -68,6 +68,16 @@ def test_a_mixed_batch_by_hand() -> None:
     assert seconds == pytest.approx((halves + link + overhead) * 1e-6, rel=1e-12)
 
 
+def test_copied_blocks_by_hand() -> None:
+    # A block of 16 tokens is 16·2·2·4·2 bytes; a swap sends it, a move reads and writes it.
+    cost = RooflineCost(TOY_MODEL, TOY_GPU, 1, IDEAL)
+    idle = cost.seconds(BatchShape())
+    swapped = cost.seconds(BatchShape(swapped_blocks=3)) - idle
+    moved = cost.seconds(BatchShape(copied_blocks=5)) - idle
+    assert swapped == pytest.approx(3 * 512e-6, rel=1e-9)
+    assert moved == pytest.approx(5 * 1024e-6, rel=1e-9)
+
+
 def test_memory_bounds_what_has_little_arithmetic() -> None:
     # One decode on a GPU of infinitely fast arithmetic: all weights but the embedding, and the KV.
     gpu = TOY_GPU.model_copy(update={"bf16_tflops": 1e30})

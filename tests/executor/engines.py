@@ -13,7 +13,7 @@ from schedsim.executor.execution import Execution
 from schedsim.executor.forward_batch import ForwardBatch, Segment, build_batch
 from schedsim.executor.kv_cache import KVStore
 from schedsim.executor.model import Decoder
-from schedsim.executor.runner import ModelRunner, PreparedBatch
+from schedsim.executor.runner import LaunchedBatch, ModelRunner, PreparedBatch
 from schedsim.executor.timer import ClockTimer
 from schedsim.executor.weights import random_weights
 from schedsim.load import Load
@@ -69,12 +69,12 @@ class KeepingRunner(ModelRunner):
         super().__init__(*parts)
         self.rows: list[tuple[int, int, Tensor]] = []
 
-    def run(self, prepared: PreparedBatch) -> float:
+    def launch(self, prepared: PreparedBatch) -> LaunchedBatch:
         self.decoder.rows = []
-        seconds = super().run(prepared)
+        launched = super().launch(prepared)
         for request, (length, logits) in zip(prepared.sampling, self.decoder.rows, strict=True):
             self.rows.append((request.id, length, logits))
-        return seconds
+        return launched
 
 
 @dataclass
@@ -110,6 +110,7 @@ def make_execution(
     max_model_len: int = 1000,
     concurrency: int | None = None,
     memory: str = "paged",
+    decision_lag: int = 0,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Execution, KeepingRunner]:
     """An execution of `jobs` before its start, all invariants asserted after every iteration."""
@@ -127,6 +128,7 @@ def make_execution(
         max_seqs=seats,
         token_budget=budget,
         max_model_len=max_model_len,
+        decision_lag=decision_lag,
         estimator=lambda shape: 1.0,
     )
     runner = KeepingRunner(KeepingDecoder(dtype), store, kv_cache, content, ClockTimer(clock))

@@ -81,10 +81,12 @@ def test_the_manifest_says_what_was_executed_on_what(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("load", [("--rate-scale", 20), ("--all-at-once",), ("--concurrency", 5)])
+@pytest.mark.parametrize("lag", [0, 1])
 def test_the_simulator_takes_the_same_decisions_at_the_recorded_moments(
-    tmp_path: Path, policy: str, load: tuple[object, ...]
+    tmp_path: Path, policy: str, load: tuple[object, ...], lag: int
 ) -> None:
     common = (*TINY, *SMALL_CACHE, *load, "--policy", policy, "--decisions", "-q")
+    common += ("--decision-lag", lag)
     executed(*common, "--out", tmp_path / "real")
     replay = ("--model", "tiny", "--step-time", f"recorded:{tmp_path / 'real'}")
     ended = command("run", *common, *replay, "--out", tmp_path / "replayed")
@@ -99,13 +101,14 @@ def test_the_simulator_takes_the_same_decisions_at_the_recorded_moments(
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("load", [("--all-at-once",), ("--concurrency", 5)])
+@pytest.mark.parametrize("lag", [0, 1])
 def test_the_simulator_finds_the_same_prefixes(
-    tmp_path: Path, policy: str, load: tuple[object, ...]
+    tmp_path: Path, policy: str, load: tuple[object, ...], lag: int
 ) -> None:
     trace = tmp_path / "chats.jsonl"
     schedsim.write_trace(chats(), trace)
     common = (trace, "--blocks", 40, "--block-size", 4, "--max-seqs", 6, *load, "--decisions", "-q")
-    common += ("--policy", policy, "--memory", "paged,prefix_caching=true")
+    common += ("--policy", policy, "--memory", "paged,prefix_caching=true", "--decision-lag", lag)
     executed(*common, "--out", tmp_path / "real")
     replay = ("--model", "tiny", "--step-time", f"recorded:{tmp_path / 'real'}")
     ended = command("run", *common, *replay, "--out", tmp_path / "replayed")
@@ -119,9 +122,10 @@ def test_the_simulator_finds_the_same_prefixes(
 
 
 @pytest.mark.parametrize("caching", ["false", "true"])
-def test_the_simulator_swaps_the_same_blocks(tmp_path: Path, caching: str) -> None:
+@pytest.mark.parametrize("lag", [0, 1])
+def test_the_simulator_swaps_the_same_blocks(tmp_path: Path, caching: str, lag: int) -> None:
     common = (*TINY, *SMALL_CACHE, "--all-at-once", "--decisions", "-q")
-    common += ("--policy", "vllm-v0,preemption=swap")
+    common += ("--policy", "vllm-v0,preemption=swap", "--decision-lag", lag)
     common += ("--memory", f"paged,host_blocks=50,prefix_caching={caching}")
     executed(*common, "--out", tmp_path / "real")
     replay = ("--model", "tiny", "--step-time", f"recorded:{tmp_path / 'real'}")

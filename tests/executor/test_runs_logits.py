@@ -45,17 +45,27 @@ def check_rows(executed: Executed) -> None:
     requests = executed.result.requests
     for request in requests[requests["status"] == "finished"]["request"]:
         prompt, output = executed.jobs.prompts[request], executed.jobs.outputs[request]
-        assert lengths[request] == set(range(prompt, prompt + output))
+        in_vain = {prompt + output} if executed.jobs.limits is not None else set()
+        assert lengths[request] - in_vain == set(range(prompt, prompt + output))
 
 
-def jobs_of(prompts: list[int], outputs: list[int], arrivals: list[float]) -> Jobs:
+def jobs_of(
+    prompts: list[int], outputs: list[int], arrivals: list[float], decision_lag: int = 0
+) -> Jobs:
+    """With overlapped decisions every other end is not known in advance."""
     count = len(prompts)
-    return Jobs(prompts, outputs[:count], arrivals=[0.0, *sorted(arrivals[: count - 1])])
+    jobs = Jobs(prompts, outputs[:count], arrivals=[0.0, *sorted(arrivals[: count - 1])])
+    if decision_lag:
+        limits = [tokens + row % 2 for row, tokens in enumerate(jobs.outputs)]
+        jobs = dataclasses.replace(jobs, limits=limits)
+    return jobs
 
 
-def conversations_of(prompts: list[int], outputs: list[int], arrivals: list[float]) -> Jobs:
+def conversations_of(
+    prompts: list[int], outputs: list[int], arrivals: list[float], decision_lag: int = 0
+) -> Jobs:
     """Every second request goes on where the one before it ended, so its beginning is cached."""
-    jobs = jobs_of(prompts, outputs, arrivals)
+    jobs = jobs_of(prompts, outputs, arrivals, decision_lag)
     lengths = list(jobs.prompts)
     parents = [row - 1 if row % 2 else -1 for row in range(len(lengths))]
     for row in range(1, len(lengths), 2):
@@ -70,6 +80,7 @@ def conversations_of(prompts: list[int], outputs: list[int], arrivals: list[floa
     outputs=OUTPUTS,
     arrivals=ARRIVALS,
     block_size=st.integers(1, 5),
+    decision_lag=st.integers(0, 1),
     spare=st.integers(0, 8),
     seats=st.integers(1, 5),
     budget=st.integers(20, 50),
@@ -81,6 +92,7 @@ def test_every_policy_computes_what_the_sequences_give_alone(
     outputs: list[int],
     arrivals: list[float],
     block_size: int,
+    decision_lag: int,
     spare: int,
     seats: int,
     budget: int,
@@ -88,7 +100,8 @@ def test_every_policy_computes_what_the_sequences_give_alone(
 ) -> None:
     executed = execute(
         make_policy(policy),
-        jobs_of(prompts, outputs, arrivals),
+        jobs_of(prompts, outputs, arrivals, decision_lag),
+        decision_lag=decision_lag,
         blocks=-(-40 // block_size) + spare,
         block_size=block_size,
         seats=seats,
@@ -104,6 +117,7 @@ def test_every_policy_computes_what_the_sequences_give_alone(
     outputs=OUTPUTS,
     arrivals=ARRIVALS,
     block_size=st.integers(1, 5),
+    decision_lag=st.integers(0, 1),
     spare=st.integers(0, 8),
     concurrency=st.none() | st.integers(1, 4),
     host=st.sampled_from((0, 6, 60)),
@@ -115,6 +129,7 @@ def test_random_decisions_compute_what_the_sequences_give_alone(
     outputs: list[int],
     arrivals: list[float],
     block_size: int,
+    decision_lag: int,
     spare: int,
     concurrency: int | None,
     host: int,
@@ -123,7 +138,8 @@ def test_random_decisions_compute_what_the_sequences_give_alone(
 ) -> None:
     executed = execute(
         Dice(seed, 1.0, *flags),
-        jobs_of(prompts, outputs, arrivals),
+        jobs_of(prompts, outputs, arrivals, decision_lag),
+        decision_lag=decision_lag,
         blocks=-(-40 // block_size) + spare,
         block_size=block_size,
         seats=4,
@@ -141,6 +157,7 @@ def test_random_decisions_compute_what_the_sequences_give_alone(
     outputs=OUTPUTS,
     arrivals=ARRIVALS,
     block_size=st.integers(1, 5),
+    decision_lag=st.integers(0, 1),
     spare=st.integers(0, 12),
     seats=st.integers(1, 5),
     budget=st.integers(20, 50),
@@ -151,13 +168,15 @@ def test_what_the_prefix_cache_gives_is_what_was_computed(
     outputs: list[int],
     arrivals: list[float],
     block_size: int,
+    decision_lag: int,
     spare: int,
     seats: int,
     budget: int,
 ) -> None:
     executed = execute(
         make_policy(policy),
-        conversations_of(prompts, outputs, arrivals),
+        conversations_of(prompts, outputs, arrivals, decision_lag),
+        decision_lag=decision_lag,
         blocks=-(-82 // block_size) + spare,
         block_size=block_size,
         seats=seats,
@@ -173,6 +192,7 @@ def test_what_the_prefix_cache_gives_is_what_was_computed(
     outputs=OUTPUTS,
     arrivals=ARRIVALS,
     block_size=st.integers(1, 5),
+    decision_lag=st.integers(0, 1),
     spare=st.integers(0, 8),
     host=st.sampled_from((0, 6, 60)),
     seed=st.integers(0, 2**32),
@@ -183,6 +203,7 @@ def test_random_decisions_find_what_was_computed(
     outputs: list[int],
     arrivals: list[float],
     block_size: int,
+    decision_lag: int,
     spare: int,
     host: int,
     seed: int,
@@ -190,7 +211,8 @@ def test_random_decisions_find_what_was_computed(
 ) -> None:
     executed = execute(
         Dice(seed, 1.0, *flags),
-        conversations_of(prompts, outputs, arrivals),
+        conversations_of(prompts, outputs, arrivals, decision_lag),
+        decision_lag=decision_lag,
         blocks=-(-82 // block_size) + spare,
         block_size=block_size,
         seats=4,

@@ -19,6 +19,7 @@ TRUE = Parts(
         decode_requests=3e-5,
         decode_context=5e-8,
         swapped_blocks=1e-5,
+        copied_blocks=2e-6,
     ),
     gap=Coefficients(base=1e-4, sampled=5e-6),
 )
@@ -41,6 +42,7 @@ def made_up(size: int = 600, seed: int = 0, noise: float = 0.0, parts: Parts = T
         "decode_context": decodes * rng.integers(10, 2000, size),
         "sampled": decodes + rng.integers(0, chunks + 1),
         "swapped_blocks": rng.integers(0, 2, size) * rng.integers(0, 90, size),
+        "copied_blocks": rng.integers(0, 2, size) * rng.integers(0, 700, size),
     }
     counts = np.column_stack([values[name] for name in COUNTS]).astype(np.float64)
     nothing = np.zeros(size)

@@ -103,13 +103,12 @@ def serve(
             continue
         start, end = now, now + durations(len(steps))
         for observer in observers:
-            observer.scheduled(scheduler, batch, arrived, start)
+            observer.scheduled(scheduler, batch, arrived)
         arrived = []
         running, waiting = scheduler.num_running, len(scheduler.queue)
         free_blocks = scheduler.kv_cache.free_blocks
         held = scheduler.running + scheduler.padding
         stored = sum(request.num_computed_tokens for request in held)
-        stored += batch.prefill_tokens + batch.decode_requests
         try:
             completion = scheduler.complete(batch, end)
         except PolicyError as error:
@@ -119,7 +118,7 @@ def serve(
         for request in sampled:
             run_times.setdefault(request.id, []).append(end)
         for observer in observers:
-            observer.completed(scheduler, completion, end)
+            observer.completed(scheduler, completion, start, end)
         steps.append(batch, start, end, last_seen, running, waiting, free_blocks, stored)
         now = end
     tokens = scheduler.finish_log()

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from rich.console import Console
 
-from schedsim.memory import PagedKVCache
+from schedsim.memory import MemoryUse, PagedKVCache
 from schedsim.request import Request
 from schedsim.results import DecisionWriter, RunDirectory, StepLog, TimelineWriter, build_result
 from schedsim.results.columns import StepColumns
-from schedsim.results.step_log import DEVICE_COLUMNS, FLOAT_COLUMNS, INT_COLUMNS
+from schedsim.results.step_log import DEVICE_COLUMNS, FLOAT_COLUMNS, INT_COLUMNS, MEMORY_COLUMNS
 from schedsim.results.table import render_table
 from schedsim.results.tables import steps_table
 from schedsim.scheduler import Batch, Scheduler, Step
@@ -44,8 +44,9 @@ def replay(path: Path, writer: DecisionWriter) -> list[dict[str, Any]]:
             assert scheduler.add(request, output, float(number))
             arrived.append(request)
         batch = scheduler.schedule(float(number))
-        writer.scheduled(scheduler, batch, arrived, float(number))
-        writer.completed(scheduler, scheduler.complete(batch, number + 1.0), number + 1.0)
+        writer.scheduled(scheduler, batch, arrived)
+        end = number + 1.0
+        writer.completed(scheduler, scheduler.complete(batch, end), float(number), end)
     return records
 
 
@@ -186,16 +187,17 @@ def test_the_step_log_keeps_what_is_appended() -> None:
         padding_context=8,
         sampled=9,
         swapped_blocks=10,
+        copied_blocks=11,
         decided_at=0.5,
         preempted=[request, request],
     )
-    log.note_idle_look(0.25)
-    log.note_idle_look(0.375)
+    log.note_idle_look(0.25, 0)
+    log.note_idle_look(0.375, 0)
     log.append(batch, 1.0, 2.0, 12, 13, 14, 15, 16)
     log.append(Batch(decided_at=2.5), 3.0, 4.0, -1, 0, 0, 0, 0)
-    log.note_idle_look(5.0)
+    log.note_idle_look(5.0, 2)
     assert len(log) == 2
-    names = (*FLOAT_COLUMNS, *INT_COLUMNS, "idle_before")
+    names = (*FLOAT_COLUMNS, *INT_COLUMNS)
     assert {name: log.column(name)[0] for name in names} == {
         "decided_at": 0.5,
         "start": 1.0,
@@ -211,16 +213,21 @@ def test_the_step_log_keeps_what_is_appended() -> None:
         "padding_context": 8,
         "sampled": 9,
         "swapped_blocks": 10,
+        "copied_blocks": 11,
         "running": 13,
         "waiting": 14,
         "free_blocks": 15,
         "stored_tokens": 16,
         "preempted": 2,
-        "idle_before": 2,
     }
     table = steps_table(StepColumns.from_log(log), 0)
     assert table["idle_looks"].to_pylist() == [[0.25, 0.375], []]
     assert not set(DEVICE_COLUMNS) & set(table.column_names)
+    assert [table[name].to_pylist() for name in MEMORY_COLUMNS] == [[0, 0]] * 3
+    log.note_memory(MemoryUse(9, 8, 7, 6, 5))
+    log.note_memory(MemoryUse(1, 2, 3, 4, 7))
+    table = steps_table(StepColumns.from_log(log), 0)
+    assert [table[name].to_pylist() for name in MEMORY_COLUMNS] == [[8, 2], [6, 4], [5, 2]]
     log.note_device(0.1, 0.2, 0.3)
     log.note_device(0.4, 0.5, 0.6)
     table = steps_table(StepColumns.from_log(log), 0)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from schedsim.memory import PagedKVCache, PrefixCachedKVCache
-from schedsim.memory.base import BlockPairs
+from schedsim.memory.base import BlockPairs, Move
 from schedsim.request import Request
 
 
@@ -112,29 +112,43 @@ class LosesHostBlocks(Unchecked, PagedKVCache):
 class Moves(PagedKVCache):
     """No bug: with every new request it moves the last block of another one, and says so."""
 
+    moves_blocks = True
+
     def __init__(self, total_blocks: int, block_size: int, host_blocks: int = 0) -> None:
         super().__init__(total_blocks, block_size, host_blocks)
-        self._moves: BlockPairs = []
+        self._moves: list[Move] = []
+        self._holders: dict[int, Request] = {}
 
     def reserve(self, request: Request, tokens: int) -> bool:
         if not super().reserve(request, tokens):
             return False
-        others = [table for i, table in self._tables.items() if i != request.id]
+        self._holders[request.id] = request
+        others = [i for i in self._tables if i != request.id]
         if others and self._free:
+            table = self._tables[others[0]]
             (new,) = self._take(1)
-            self._moves.append((others[0][-1], new))
-            self._give_back([others[0][-1]])
-            others[0][-1] = new
+            self._moves.append(Move(self._holders[others[0]], [(table[-1], new)]))
+            self._give_back(table[-1:])
+            table[-1] = new
         return True
 
-    def take_moves(self) -> BlockPairs:
+    def take_moves(self) -> list[Move]:
         moves, self._moves = self._moves, []
         return moves
 
 
 class MovesTheWrongBlock(Moves):
-    def take_moves(self) -> BlockPairs:
-        return [(old, new % self.total_blocks + 1) for old, new in super().take_moves()]
+    def take_moves(self) -> list[Move]:
+        return [
+            Move(request, [(old, new % self.total_blocks + 1) for old, new in pairs])
+            for request, pairs in super().take_moves()
+        ]
+
+
+class MovesInSilence(Moves):
+    def take_moves(self) -> list[Move]:
+        super().take_moves()
+        return []
 
 
 class Ranges:

@@ -63,9 +63,9 @@ class LyingSteady(VLLM):
         running = step.running
         chosen = running[step.iteration % 2 :: 2] if len(running) > 1 else running
         for request in chosen:
-            if step.tokens_left > 0:
-                left = request.num_known_tokens - request.num_computed_tokens
-                step.run(request, min(left, step.tokens_left))
+            tokens = min(request.num_tokens_left, step.tokens_left)
+            if tokens > 0:
+                step.run(request, tokens)
         if not step.preempted:
             step.admit_waiting()
 

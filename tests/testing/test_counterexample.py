@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from schedsim import read_trace, write_trace
 from schedsim.config import RunSettings
-from schedsim.errors import ConfigError
 from schedsim.testing import PolicyViolation, check_policy, settings, traces
-from schedsim.testing.strategies import has_decision_lag
 from schedsim.traces.trace import Trace
 from tests.cli.commands import schedsim
 from tests.testing import mutant_policies as mutants
@@ -81,9 +79,3 @@ def test_drawn_settings_have_room_for_most_of_the_trace(data: st.DataObject, tra
     assert isinstance(chosen, RunSettings)
     assert chosen.blocks is not None
     assert chosen.blocks >= 1
-
-
-@pytest.mark.skipif(has_decision_lag(), reason="this version has the setting")
-def test_a_decision_lag_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigError, match="decision_lag=1: this version"):
-        check_policy("vllm", decision_lags=(1,))

@@ -25,6 +25,7 @@ MUTANTS = [
     (mutants.CopiesBackwards, "copies .*, which has host blocks"),
     (mutants.LosesHostBlocks, "swap_out refuses"),
     (mutants.MovesTheWrongBlock, "reads no token|reads another token"),
+    (mutants.MovesInSilence, "reads no token|reads another token"),
 ]
 
 

@@ -10,6 +10,7 @@ from schedsim.scheduler import Batch
 from schedsim.testing import (
     NON_PREEMPTIVE,
     WORK_CONSERVING,
+    Beyond,
     Claim,
     Fair,
     PolicyViolation,
@@ -25,7 +26,6 @@ MUTANTS = [
     (mutants.NeverAdmitsATenant, "deadlock"),
     (mutants.NeverGoesOn, "deadlock"),
     (mutants.LosesThePreempted, "requests"),
-    (mutants.RejectsThePreempted, "requests"),
     (mutants.FinishesEarly, "requests"),
     (mutants.ShortestTrueOutputFirst, "true length"),
     (mutants.WritesTheTrueLength, "true length"),
@@ -48,6 +48,33 @@ def test_a_bug_in_a_policy_is_caught(mutant: Callable[[], Policy], rule: str) ->
     with pytest.raises(PolicyViolation) as caught:
         check_policy(mutant, examples=400, max_shrinks=20)
     assert caught.value.rule in rule.split("|"), caught.value.problem
+
+
+def test_a_late_rejection_is_caught() -> None:
+    with pytest.raises(PolicyViolation, match="was taken and then rejected"):
+        check_policy(mutants.RejectsThePreempted, decision_lags=(0,), examples=400, max_shrinks=20)
+
+
+LATE_LAGS = [
+    0,
+    pytest.param(
+        1,
+        marks=pytest.mark.xfail(
+            strict=True, reason="rejecting a request with a token in flight is a KeyError"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("lag", LATE_LAGS)
+def test_a_late_rejection_is_right_where_it_is_allowed(lag: int) -> None:
+    check_policy(
+        mutants.RejectsThePreempted,
+        beyond=[Beyond.LATE_REJECTIONS],
+        decision_lags=(lag,),
+        examples=400 if lag else None,
+        max_shrinks=0,
+    )
 
 
 def test_a_request_that_runs_before_it_arrives_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
