@@ -39,7 +39,7 @@ def test_the_command_runs_the_counterexample_again(tmp_path: Path) -> None:
 
 def test_a_small_counterexample_is_found() -> None:
     with pytest.raises(PolicyViolation) as caught:
-        check_policy(mutants.OverSeats)
+        check_policy(mutants.OverSeats, max_shrinks=80)
     assert caught.value.trace_path is not None
     assert len(read_trace(caught.value.trace_path)) <= 5
 

@@ -103,7 +103,7 @@ BROKEN_CLAIMS: list[tuple[Callable[[], Policy] | str, Claim]] = [
     ("static", WORK_CONSERVING),
     ("vllm", NON_PREEMPTIVE),
     (mutants.LatestFirst, StarvationFree(1)),
-    ("vllm", Fair(20)),
+    ("vllm", Fair(12)),
 ]
 
 
