@@ -32,6 +32,7 @@ LAYERS = {
     "schedsim.executor": 4,
     "schedsim.experiments": 5,
     "schedsim.cli": 5,
+    "schedsim.testing": 5,
 }
 
 # Packages, beside the standard library and our own, that a layer may use; the others may use any.
@@ -88,6 +89,8 @@ def test_imports_point_down(module: str) -> None:
     own = layer(module)
     for imported in sorted(imports(modules()[module])):
         top = imported.partition(".")[0]
+        if top == "hypothesis" or imported.startswith("schedsim.testing"):
+            assert module.startswith("schedsim.testing"), f"{module} imports {imported}"
         if own in ALLOWED and top != "schedsim" and top not in sys.stdlib_module_names:
             assert top in ALLOWED[own], f"{module} (layer {own}) imports {imported}"
         if top != "schedsim" or imported == "schedsim":
@@ -103,11 +106,11 @@ def test_imports_point_down(module: str) -> None:
 
 def test_every_module_has_a_layer_of_its_own() -> None:
     loose = [name for name in modules() if layer(name) == 5 and name.count(".") == 1]
-    assert set(loose) <= {"schedsim.experiments", "schedsim.cli"}
+    assert set(loose) <= {"schedsim.experiments", "schedsim.cli", "schedsim.testing"}
 
 
 def test_import_schedsim_is_light() -> None:
-    heavy = ("torch", "triton", "altair", "ray", "scipy", "pandas")
+    heavy = ("torch", "triton", "altair", "ray", "scipy", "pandas", "hypothesis")
     code = f"import sys, schedsim\nprint([name for name in {heavy!r} if name in sys.modules])\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -138,6 +138,15 @@ class Policy:
         """When to ask again after an iteration that ran nothing; None: at the next arrival."""
         return None
 
+    def steady(self, step: "Step") -> int:
+        """For how many decode iterations, this one included, the policy decides the same.
+
+        Asked after an iteration that only decodes was decided. k promises that the next k - 1 run
+        the same requests, a token each, and that no waiting request becomes admissible, as long as
+        nothing arrives, finishes or fails to get memory. 1, always right: this iteration only.
+        """
+        return 1
+
     def release(self, request: Request) -> Release:
         """When a finished request's seat and blocks come free."""
         return Release.IMMEDIATE

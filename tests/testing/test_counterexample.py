@@ -1,0 +1,81 @@
+"""What a failed check hands over: a small trace, a timeline, and a command that runs it again."""
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import find, given
+from hypothesis import strategies as st
+
+from schedsim import read_trace, write_trace
+from schedsim.config import RunSettings
+from schedsim.testing import PolicyViolation, check_policy, settings, traces
+from schedsim.traces.trace import Trace
+from tests.cli.commands import schedsim
+from tests.testing import mutant_policies as mutants
+
+ANY = traces(
+    shared_prefixes=True,
+    follow_ups=True,
+    tenants=3,
+    priorities=True,
+    slos=True,
+    predictions=True,
+)
+
+
+def test_the_command_runs_the_counterexample_again(tmp_path: Path) -> None:
+    with pytest.raises(PolicyViolation) as caught:
+        check_policy(mutants.NeverAdmitsATenant, folder=tmp_path)
+    violation = caught.value
+    assert violation.trace_path == tmp_path / "counterexample.jsonl"
+    assert len(read_trace(violation.trace_path)) <= 2
+    assert violation.timeline in str(violation)
+    ended = schedsim(*shlex.split(violation.command)[1:])
+    assert ended.exit_code == 2
+    assert violation.problem.splitlines()[0] in ended.stderr
+
+
+def test_a_small_counterexample_is_found() -> None:
+    with pytest.raises(PolicyViolation) as caught:
+        check_policy(mutants.OverSeats, max_shrinks=80)
+    assert caught.value.trace_path is not None
+    assert len(read_trace(caught.value.trace_path)) <= 5
+
+
+@given(trace=ANY)
+def test_a_drawn_trace_reads_back_as_it_was_written(
+    trace: Trace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("trace") / "drawn.jsonl"
+    write_trace(trace, path)
+    back = read_trace(path).columns()
+    assert list(back) == list(trace.columns())
+    for name, column in trace.columns().items():
+        np.testing.assert_array_equal(back[name], column)
+
+
+@given(trace=ANY)
+def test_limits_are_never_below_the_true_length(trace: Trace) -> None:
+    assert trace.max_output_tokens is not None
+    assert (trace.max_output_tokens >= trace.output_tokens).all()
+
+
+def test_the_plainest_trace_is_one_short_request() -> None:
+    trace = find(ANY, lambda trace: True)
+    assert list(trace.columns()) == [
+        "arrival",
+        "prompt_tokens",
+        "output_tokens",
+        "max_output_tokens",
+    ]
+    assert [trace.prompt_tokens.tolist(), trace.output_tokens.tolist()] == [[1], [1]]
+
+
+@given(data=st.data(), trace=ANY)
+def test_drawn_settings_have_room_for_most_of_the_trace(data: st.DataObject, trace: Trace) -> None:
+    chosen = data.draw(settings(trace))
+    assert isinstance(chosen, RunSettings)
+    assert chosen.blocks is not None
+    assert chosen.blocks >= 1
