@@ -382,6 +382,8 @@ class Scheduler:
             request.is_swapped = False
             request.recomputed_tokens += request._computed
             request._computed = 0
+        if request.status is Status.PREEMPTED and self._in_flight:
+            self._throw_away(request)
         request.status = Status.REJECTED
         request.reason = reason
         self._targets.pop(request.id, None)
@@ -477,6 +479,17 @@ class Scheduler:
         if self._leave_decode_set(request, finishes=True):
             following = self._in_flight[0]
             following.discarded = [*following.discarded, request]
+
+    def _throw_away(self, request: Request) -> None:
+        """A token of a request that is refused may be in flight: nobody gets it."""
+        in_flight = self._in_flight[0]
+        if request in self._owed:
+            self._owed.remove(request)
+        elif request in in_flight.first_tokens:
+            in_flight.first_tokens = [r for r in in_flight.first_tokens if r is not request]
+        else:
+            return
+        in_flight.discarded = [*in_flight.discarded, request]
 
     def _last_iteration(self, request: Request) -> int | None:
         """The iteration of the decode set that brings the last token of a member.

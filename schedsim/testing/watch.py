@@ -138,7 +138,10 @@ class Watch:
                 self._fail("requests", f"request {request.id} finishes a second time")
             self._finished.add(request.id)
         # Who was decided early once more, and then seen to have ended.
-        self._discarded += len(completion.batch.discarded)
+        # Of who was refused with a token in flight, all that was computed counts as recomputed.
+        self._discarded += sum(
+            request.status is not Status.REJECTED for request in completion.batch.discarded
+        )
         self._steady.completed(scheduler, completion, end)
 
     def ended(self, scheduler: Scheduler, requests: Sequence[Request]) -> None:

@@ -203,7 +203,12 @@ def check(run: Run, jobs: Jobs, policy: Dice) -> None:
     sampled = Counter(request for i in run.iterations for request in i.sampled)
     preempted = Counter(request for i in run.iterations for request in i.preempted)
     assert sampled == policy.tokens
-    in_vain = [request for i in run.iterations for request in i.discarded]
+    in_vain = [
+        request
+        for iteration in run.iterations
+        for request in iteration.discarded
+        if run.requests[request].status is not Status.REJECTED
+    ]
     assert len(set(in_vain)) == len(in_vain)
     assert run.scheduler.decision_lag or not in_vain
     limits = jobs.split().limits

@@ -55,18 +55,7 @@ def test_a_late_rejection_is_caught() -> None:
         check_policy(mutants.RejectsThePreempted, decision_lags=(0,), examples=400, max_shrinks=20)
 
 
-LATE_LAGS = [
-    0,
-    pytest.param(
-        1,
-        marks=pytest.mark.xfail(
-            strict=True, reason="rejecting a request with a token in flight is a KeyError"
-        ),
-    ),
-]
-
-
-@pytest.mark.parametrize("lag", LATE_LAGS)
+@pytest.mark.parametrize("lag", [0, 1])
 def test_a_late_rejection_is_right_where_it_is_allowed(lag: int) -> None:
     check_policy(
         mutants.RejectsThePreempted,
