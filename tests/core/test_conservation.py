@@ -265,4 +265,6 @@ class FineVLLM(VLLM):
             request = step.first_waiting
             if request is None or self.gate(request, 0, step).value != "admit":
                 break
-            step.admit(request, min(request.num_known_tokens, step.tokens_left))
+            # Memory may have enough blocks and yet no room for them in one piece.
+            if not step.admit(request, min(request.num_known_tokens, step.tokens_left)):
+                break
