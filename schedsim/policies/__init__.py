@@ -1,21 +1,36 @@
 """Scheduling policies, one file each. A shipped one is a file here and a line in `POLICIES`."""
 
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
+from schedsim.policies.edf import EDF
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.static import Static
 from schedsim.policies.vllm import VLLM, VLLM011, VLLM019, VLLM033
 from schedsim.policies.vllm_v0 import VLLMv0
+from schedsim.policies.vtc import VTC
 
 POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (VLLM, VLLM033, VLLM019, VLLM011, VLLMv0, Sarathi, Static)
+    policy.name: policy
+    for policy in (
+        VLLM,
+        VLLM033,
+        VLLM019,
+        VLLM011,
+        VLLMv0,
+        Sarathi,
+        Static,
+        VTC,
+        EDF,
+    )
 }
 
 __all__ = [
+    "EDF",
     "POLICIES",
     "VLLM",
     "VLLM011",
     "VLLM019",
     "VLLM033",
+    "VTC",
     "Gate",
     "Policy",
     "PreemptMode",

@@ -149,6 +149,11 @@ class StepView:
                 last = group[-1]
         return last
 
+    @property
+    def prefilling(self) -> list[Request]:
+        """Running requests whose known tokens are not all computed, in running order; O(n)."""
+        return list(self._scheduler.prefilling)
+
     def estimate(self, shape: BatchShape) -> float:
         """Seconds that a batch of this shape takes, by the estimator configured for policies.
 
