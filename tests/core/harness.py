@@ -55,8 +55,8 @@ class Jobs:
             tenant=_column(self.tenants),
             priority=_column(self.priorities),
             parent=_column(self.parents),
-            ttft_slo=None if self.ttft_slos is None else np.array(self.ttft_slos),
-            tpot_slo=None if self.tpot_slos is None else np.array(self.tpot_slos),
+            ttft_slo=_times(self.ttft_slos),
+            tpot_slo=_times(self.tpot_slos),
             think_s=None if self.parents is None else np.array(thinks, dtype=np.float64),
             blocks=None if self.chains is None else prompt_blocks(self.chains, self.chain_block),
         )
@@ -69,6 +69,10 @@ class Jobs:
 
 def _column(values: Sequence[int] | None) -> npt.NDArray[np.int64] | None:
     return None if values is None else np.array(values, dtype=np.int64)
+
+
+def _times(values: Sequence[float] | None) -> npt.NDArray[np.float64] | None:
+    return None if values is None else np.array(values, dtype=np.float64)
 
 
 def prompt_blocks(chains: Sequence[Sequence[int]], block_size: int) -> PromptBlocks:
