@@ -2,6 +2,7 @@
 
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
 from schedsim.policies.edf import EDF
+from schedsim.policies.qoserve import QoServe
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.static import Static
 from schedsim.policies.vllm import VLLM, VLLM011, VLLM019, VLLM033
@@ -20,6 +21,7 @@ POLICIES: dict[str, type[Policy]] = {
         Static,
         VTC,
         EDF,
+        QoServe,
     )
 }
 
@@ -34,6 +36,7 @@ __all__ = [
     "Gate",
     "Policy",
     "PreemptMode",
+    "QoServe",
     "Release",
     "Sarathi",
     "Static",

@@ -154,6 +154,13 @@ class StepView:
         """Running requests whose known tokens are not all computed, in running order; O(n)."""
         return list(self._scheduler.prefilling)
 
+    @property
+    def decode_shape(self) -> BatchShape:
+        """The shape of an iteration that runs the decode set and nothing else; O(1)."""
+        decode_set = self._scheduler.decode_set
+        number = len(decode_set.members)
+        return BatchShape(decode_requests=number, decode_context=decode_set.context, sampled=number)
+
     def estimate(self, shape: BatchShape) -> float:
         """Seconds that a batch of this shape takes, by the estimator configured for policies.
 

@@ -15,6 +15,8 @@ SPECS = (
     "edf,order=slack",
     "edf,preemptive=true",
     "edf,preemptive=true,preemption=swap",
+    "qoserve",
+    "qoserve,alpha_ms=0,relegation=false",
 )
 
 
