@@ -1,6 +1,7 @@
 """Scheduling policies, one file each. A shipped one is a file here and a line in `POLICIES`."""
 
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
+from schedsim.policies.dlpm import DLPM
 from schedsim.policies.edf import EDF
 from schedsim.policies.qoserve import QoServe
 from schedsim.policies.sarathi import Sarathi
@@ -20,12 +21,14 @@ POLICIES: dict[str, type[Policy]] = {
         Sarathi,
         Static,
         VTC,
+        DLPM,
         EDF,
         QoServe,
     )
 }
 
 __all__ = [
+    "DLPM",
     "EDF",
     "POLICIES",
     "VLLM",

@@ -9,7 +9,6 @@ Needs to know: the tenant of each request; with `charge` predicted, a predicted 
 """
 
 import math
-from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,6 +16,7 @@ from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
 from schedsim.policies.base import Gate, Policy
+from schedsim.policies.tenants import TenantLines
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
 
@@ -51,10 +51,8 @@ class VTC(Policy):
     counters: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _scale: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _common: int = field(default=1, init=False, repr=False)
-    _queued: Counter[int] = field(default_factory=Counter, init=False, repr=False)
-    _requeued: dict[int, None] = field(default_factory=dict, init=False, repr=False)
+    _lines: TenantLines = field(default_factory=TenantLines, init=False, repr=False)
     _precharged: dict[int, int] = field(default_factory=dict, init=False, repr=False)
-    _last_to_leave: int | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for parameter in ("input_price", "output_price"):
@@ -103,19 +101,17 @@ class VTC(Policy):
         tenant = request.tenant
         counter = self.counters.setdefault(tenant, 0)
         self._scale.setdefault(tenant, self._common)
-        if self.lift and not self._queued[tenant]:
-            waiting = [self.counters[other] for other, number in self._queued.items() if number]
-            if waiting:
-                self.counters[tenant] = max(counter, min(waiting))
-            elif self._last_to_leave is not None:
-                self.counters[tenant] = max(counter, self.counters[self._last_to_leave])
-        self._queued[tenant] += 1
+        lines = self._lines
+        if self.lift and not lines.waiting[tenant]:
+            others = [self.counters[other] for other, number in lines.waiting.items() if number]
+            if not others and lines.last_to_leave is not None:
+                others = [self.counters[lines.last_to_leave]]
+            self.counters[tenant] = max(counter, min(others, default=0))
+        lines.arrive(request)
 
     def on_admit(self, request: Request, step: Step) -> None:
         """Charge the prompt, once."""
-        self._leave_line(request)
-        if request.id in self._requeued:
-            del self._requeued[request.id]
+        if not self._lines.admit(request):
             return
         price = self.input_price * request.prompt_tokens
         if self.charge == "predicted" and request.predicted_output is not None:
@@ -125,8 +121,7 @@ class VTC(Policy):
 
     def on_preempt(self, request: Request, step: Step) -> None:
         """It stands in line again."""
-        self._queued[request.tenant] += 1
-        self._requeued[request.id] = None
+        self._lines.preempt(request)
 
     def on_tokens(self, request: Request, tokens: int, step: Step) -> None:
         """Charge output tokens, as far as they were not foreseen."""
@@ -138,23 +133,16 @@ class VTC(Policy):
 
     def on_finish(self, request: Request, step: Step) -> None:
         """Give back what was charged for tokens that never came."""
-        if request.id in self._requeued:  # it ended in line, with a token that was in flight
-            del self._requeued[request.id]
-            self._leave_line(request)
+        self._lines.finish(request)
         spare = self._precharged.pop(request.id, 0) - request.num_generated_tokens
         if spare > 0:
             tenant = request.tenant
             self.counters[tenant] -= spare * self.output_price * self._scale[tenant]
 
     def check(self, waiting: Iterable[Request]) -> None:
-        """Assert that the lines of the tenants are those of `waiting`; O(n)."""
-        assert Counter(request.tenant for request in waiting) == +self._queued, "a line is lost"
+        """Assert the lines of the tenants, of which `waiting` is the whole; O(n)."""
+        self._lines.check(waiting)
         assert min(self.counters.values(), default=0) >= 0, "a tenant was served less than nothing"
-
-    def _leave_line(self, request: Request) -> None:
-        self._queued[request.tenant] -= 1
-        if not self._queued[request.tenant]:
-            self._last_to_leave = request.tenant
 
 
 def parse_weights(policy: str, text: str) -> dict[int, Fraction]:

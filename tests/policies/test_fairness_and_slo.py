@@ -11,6 +11,8 @@ SPECS = (
     "vtc",
     "vtc,charge=predicted,weights=0:2/1:0.5",
     "vtc,reserve=output,lift=false",
+    "dlpm",
+    "dlpm,quantum=7,match_limit=3",
     "edf",
     "edf,order=slack",
     "edf,preemptive=true",
