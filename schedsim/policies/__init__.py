@@ -1,5 +1,6 @@
 """Scheduling policies, one file each. A shipped one is a file here and a line in `POLICIES`."""
 
+from schedsim.policies.andes import Andes
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
 from schedsim.policies.dlpm import DLPM
 from schedsim.policies.edf import EDF
@@ -24,6 +25,7 @@ POLICIES: dict[str, type[Policy]] = {
         DLPM,
         EDF,
         QoServe,
+        Andes,
     )
 }
 
@@ -36,6 +38,7 @@ __all__ = [
     "VLLM019",
     "VLLM033",
     "VTC",
+    "Andes",
     "Gate",
     "Policy",
     "PreemptMode",

@@ -19,6 +19,8 @@ SPECS = (
     "edf,preemptive=true,preemption=swap",
     "qoserve",
     "qoserve,alpha_ms=0,relegation=false",
+    "andes,horizon=3",
+    "andes,horizon=3,interval=1,preemption_cap=3,preemption=recompute,window=2",
 )
 
 
