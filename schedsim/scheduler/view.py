@@ -149,18 +149,6 @@ class StepView:
                 last = group[-1]
         return last
 
-    @property
-    def prefilling(self) -> list[Request]:
-        """Running requests whose known tokens are not all computed, in running order; O(n)."""
-        return list(self._scheduler.prefilling)
-
-    @property
-    def decode_shape(self) -> BatchShape:
-        """The shape of an iteration that runs the decode set and nothing else; O(1)."""
-        decode_set = self._scheduler.decode_set
-        number = len(decode_set.members)
-        return BatchShape(decode_requests=number, decode_context=decode_set.context, sampled=number)
-
     def estimate(self, shape: BatchShape) -> float:
         """Seconds that a batch of this shape takes, by the estimator configured for policies.
 
@@ -170,6 +158,18 @@ class StepView:
         if self._scheduler.estimator is None:
             raise self.error(None, "asks for an estimate, but the run has no estimator")
         return self._scheduler.estimator(shape)
+
+    @property
+    def prefilling(self) -> list[Request]:
+        """Running requests whose known tokens are not all computed, in running order."""
+        return list(self._scheduler.prefilling)
+
+    @property
+    def decode_shape(self) -> BatchShape:
+        """The shape of an iteration that runs the decode set and nothing else; O(1)."""
+        decode_set = self._scheduler.decode_set
+        number = len(decode_set.members)
+        return BatchShape(decode_requests=number, decode_context=decode_set.context, sampled=number)
 
     def error(self, request: Request | None, problem: str) -> PolicyError:
         """The error for an impossible action: names policy, iteration and request."""
