@@ -41,6 +41,7 @@ class DLPM(Policy):
     match_limit: int = 128
 
     credits: dict[int, int] = field(default_factory=dict, init=False, repr=False)
+    _line: dict[int, Request] = field(default_factory=dict, init=False, repr=False)
     _lines: TenantLines = field(default_factory=TenantLines, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,16 +77,19 @@ class DLPM(Policy):
     def on_arrival(self, request: Request, step: Step) -> None:
         """A new tenant starts without credit."""
         self.credits.setdefault(request.tenant, 0)
+        self._line[request.id] = request
         self._lines.arrive(request)
 
     def on_admit(self, request: Request, step: Step) -> None:
         """Charge what the cache does not hold of the prompt, once."""
+        del self._line[request.id]
         if self._lines.admit(request):
             extended = request.prompt_tokens - request.cached_tokens
             self.credits[request.tenant] -= self.input_price * extended
 
     def on_preempt(self, request: Request, step: Step) -> None:
         """It stands in line again."""
+        self._line[request.id] = request
         self._lines.preempt(request)
 
     def on_tokens(self, request: Request, tokens: int, step: Step) -> None:
@@ -94,17 +98,21 @@ class DLPM(Policy):
 
     def on_finish(self, request: Request, step: Step) -> None:
         """It may have ended in line."""
+        self._line.pop(request.id, None)
         self._lines.finish(request)
 
     def check(self, waiting: Iterable[Request]) -> None:
         """Assert the lines of the tenants, of which `waiting` is the whole; O(n)."""
+        waiting = list(waiting)
         self._lines.check(waiting)
+        ids = sorted(request.id for request in waiting)
+        assert ids == sorted(self._line), "the line has lost a request"
         most = max(self.credits.values(), default=0)
         assert most <= self.quantum, f"a tenant has {most} credits, more than a quantum"
 
     def _admit_by_prefix(self, step: Step) -> None:
         """Walk the line by cached tokens, passing over who has no credit, until nobody is left."""
-        line = sorted(step.waiting, key=lambda r: (-step.cached_tokens(r), r.arrival, r.id))
+        line = sorted(self._line.values(), key=lambda r: (-step.cached_tokens(r), r.arrival, r.id))
         while line:
             passed: list[Request] = []
             for request in line:

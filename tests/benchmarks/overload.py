@@ -1,7 +1,8 @@
 """Every shipped policy through an overload of 40,000 requests: does it end, and at what CPU time?
 
-The Azure conversation trace of ../shared/traces, repeated and four times as fast as it came, on an
-engine whose memory is short; tenants, priorities and targets are made up as in the golden table.
+The Azure conversation trace of ../shared/traces, repeated and eight times as fast as it came, which
+is about twice what the engine can take. Its memory is short; tenants, priorities and targets are
+made up as in the golden table.
 Prints a row for each policy: CPU microseconds a request, relative to `vllm`, and what it did.
 
     python tests/benchmarks/overload.py [--requests N] [POLICY …]
@@ -22,7 +23,7 @@ from schedsim.traces.trace import Trace, TraceSource
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 REQUESTS = 40_000
-SPEED = 4.0
+SPEED = 8.0
 SETTINGS = {
     "blocks": 16_384,
     "max_model_len": 16_384,
