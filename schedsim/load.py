@@ -3,6 +3,7 @@
 from heapq import heapify, heappop, heappush
 
 import numpy as np
+import numpy.typing as npt
 
 from schedsim.errors import ConfigError
 from schedsim.output_limit import Outputs
@@ -26,8 +27,13 @@ class Load:
         outputs: Outputs,
         *,
         concurrency: int | None = None,
+        ttft_slo: float | None = None,
+        tpot_slo: float | None = None,
     ) -> None:
         """`outputs` are the output limits and the tokens that requests emit.
+
+        `ttft_slo` and `tpot_slo` are the run's targets in seconds: those of every request for which
+        the trace names none of its own.
 
         Raises:
             ConfigError: `concurrency` is below 1.
@@ -35,6 +41,8 @@ class Load:
         if concurrency is not None and concurrency < 1:
             raise ConfigError(f"--concurrency {concurrency} must be at least 1")
         self._trace = trace
+        self._ttft_slo = ttft_slo
+        self._tpot_slo = tpot_slo
         self._prompts: list[int] = trace.prompt_tokens.tolist()
         self._limits: list[int] = outputs.limits.tolist()
         self._outputs: list[int] = outputs.tokens.tolist()
@@ -107,13 +115,17 @@ class Load:
             request.session = int(trace.session[index])
         if trace.priority is not None:
             request.priority = int(trace.priority[index])
-        if trace.ttft_slo is not None:
-            request.ttft_slo = _given(trace.ttft_slo[index])
-        if trace.tpot_slo is not None:
-            request.tpot_slo = _given(trace.tpot_slo[index])
+        request.ttft_slo = _target(trace.ttft_slo, index, self._ttft_slo)
+        request.tpot_slo = _target(trace.tpot_slo, index, self._tpot_slo)
         if trace.predicted_output is not None:
             request.predicted_output = _given(trace.predicted_output[index])
         return request
+
+
+def _target(own: npt.NDArray[np.float64] | None, index: int, of_run: float | None) -> float | None:
+    """A request's own target, else the run's."""
+    given = None if own is None else _given(own[index])
+    return of_run if given is None else given
 
 
 def _given(value: float) -> float | None:

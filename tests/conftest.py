@@ -22,6 +22,14 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-golden",
+        action="store_true",
+        help="write the golden table of the policies anew instead of comparing with it",
+    )
+
+
 def shared_folder(name: str) -> Path:
     """A folder of the shared data; skips the test, saying so, where it is absent."""
     folder = SHARED / name

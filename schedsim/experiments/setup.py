@@ -232,7 +232,13 @@ def prepare_engine(
         "decision_lag": scheduler.decision_lag,
         "max_output": max_output,
     }
-    load = Load(trace, outputs, concurrency=settings.concurrency)
+    load = Load(
+        trace,
+        outputs,
+        concurrency=settings.concurrency,
+        ttft_slo=settings.slo_ttft,
+        tpot_slo=settings.slo_tpot,
+    )
     return PreparedEngine(scheduler, load, content, slo, resolved, tuple(notes))
 
 

@@ -1,24 +1,48 @@
 """Scheduling policies, one file each. A shipped one is a file here and a line in `POLICIES`."""
 
+from schedsim.policies.andes import Andes
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
+from schedsim.policies.dlpm import DLPM
+from schedsim.policies.edf import EDF
+from schedsim.policies.qoserve import QoServe
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.static import Static
 from schedsim.policies.vllm import VLLM, VLLM011, VLLM019, VLLM033
 from schedsim.policies.vllm_v0 import VLLMv0
+from schedsim.policies.vtc import VTC
 
 POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (VLLM, VLLM033, VLLM019, VLLM011, VLLMv0, Sarathi, Static)
+    policy.name: policy
+    for policy in (
+        VLLM,
+        VLLM033,
+        VLLM019,
+        VLLM011,
+        VLLMv0,
+        Sarathi,
+        Static,
+        VTC,
+        DLPM,
+        EDF,
+        QoServe,
+        Andes,
+    )
 }
 
 __all__ = [
+    "DLPM",
+    "EDF",
     "POLICIES",
     "VLLM",
     "VLLM011",
     "VLLM019",
     "VLLM033",
+    "VTC",
+    "Andes",
     "Gate",
     "Policy",
     "PreemptMode",
+    "QoServe",
     "Release",
     "Sarathi",
     "Static",

@@ -159,6 +159,18 @@ class StepView:
             raise self.error(None, "asks for an estimate, but the run has no estimator")
         return self._scheduler.estimator(shape)
 
+    @property
+    def prefilling(self) -> list[Request]:
+        """Running requests whose known tokens are not all computed, in running order."""
+        return list(self._scheduler.prefilling)
+
+    @property
+    def decode_shape(self) -> BatchShape:
+        """The shape of an iteration that runs the decode set and nothing else; O(1)."""
+        decode_set = self._scheduler.decode_set
+        number = len(decode_set.members)
+        return BatchShape(decode_requests=number, decode_context=decode_set.context, sampled=number)
+
     def error(self, request: Request | None, problem: str) -> PolicyError:
         """The error for an impossible action: names policy, iteration and request."""
         who = "" if request is None else f"request {request.id} "

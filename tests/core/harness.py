@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from schedsim.backend.loop import Observer
 from schedsim.content import Content
 from schedsim.costs.base import StepCost
 from schedsim.costs.linear import LinearCost
@@ -39,6 +40,8 @@ class Jobs:
     thinks: Sequence[float] | None = None
     chains: Sequence[Sequence[int]] | None = None
     chain_block: int = 1
+    ttft_slos: Sequence[float] | None = None
+    tpot_slos: Sequence[float] | None = None
 
     def trace(self) -> Trace:
         count = len(self.prompts)
@@ -52,6 +55,8 @@ class Jobs:
             tenant=_column(self.tenants),
             priority=_column(self.priorities),
             parent=_column(self.parents),
+            ttft_slo=_times(self.ttft_slos),
+            tpot_slo=_times(self.tpot_slos),
             think_s=None if self.parents is None else np.array(thinks, dtype=np.float64),
             blocks=None if self.chains is None else prompt_blocks(self.chains, self.chain_block),
         )
@@ -64,6 +69,10 @@ class Jobs:
 
 def _column(values: Sequence[int] | None) -> npt.NDArray[np.int64] | None:
     return None if values is None else np.array(values, dtype=np.int64)
+
+
+def _times(values: Sequence[float] | None) -> npt.NDArray[np.float64] | None:
+    return None if values is None else np.array(values, dtype=np.float64)
 
 
 def prompt_blocks(chains: Sequence[Sequence[int]], block_size: int) -> PromptBlocks:
@@ -193,10 +202,11 @@ def simulate(
     check_every: int | None = 1,
     memory: str = "paged",
     decision_lag: int = 0,
+    observers: Sequence[Observer] = (),
 ) -> Run:
     """Run `jobs` to the end, all invariants asserted after every `check_every`-th iteration.
 
-    Every token that an iteration reads is looked up on paper.
+    Every token that an iteration reads is looked up on paper. `observers` look on as well.
     """
     trace = jobs.trace()
     content = Content.of(trace, jobs.split())
@@ -213,7 +223,7 @@ def simulate(
     load = Load(trace, jobs.split(), concurrency=concurrency)
     simulation = Simulation(trace, scheduler, load, cost, check_every=check_every)
     journal = Journal()
-    simulation.observe(journal, PaperDevice(content, block_size))
+    simulation.observe(journal, PaperDevice(content, block_size), *observers)
     simulation.run()
     assert not scheduler.has_work
     assert scheduler.kv_cache.free_blocks == blocks, "blocks are lost"

@@ -1,7 +1,9 @@
 """The load generator: who is handed over when, in open and in closed loop."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from schedsim.errors import ConfigError
@@ -167,3 +169,15 @@ def test_who_arrives_during_an_iteration_waits_for_the_next_decision() -> None:
     request = run.requests[1]
     assert (request.arrival, request.released, request.admitted) == (0.25, 0.25, 1.0)
     assert run.result.requests["queue_s"][1] == 0.75
+
+
+def test_the_runs_targets_are_those_of_requests_without_their_own() -> None:
+    trace = replace(
+        jobs_of([0, 0]).trace(), ttft_slo=np.array([0.5, np.nan]), tpot_slo=np.array([np.nan, 0.1])
+    )
+    load = Load(trace, jobs_of([0, 0]).split(), ttft_slo=2.0, tpot_slo=0.2)
+    requests = [load.take()[0], load.take()[0]]
+    assert [request.ttft_slo for request in requests] == [0.5, 2.0]
+    assert [request.tpot_slo for request in requests] == [0.2, 0.1]
+    plain = make(jobs_of([0])).take()[0]
+    assert (plain.ttft_slo, plain.tpot_slo) == (None, None)
