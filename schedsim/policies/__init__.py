@@ -1,13 +1,24 @@
 """Scheduling policies, one file each. A shipped one is a file here and a line in `POLICIES`."""
 
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
+from schedsim.policies.orca import Orca
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.static import Static
 from schedsim.policies.vllm import VLLM, VLLM011, VLLM019, VLLM033
 from schedsim.policies.vllm_v0 import VLLMv0
 
 POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (VLLM, VLLM033, VLLM019, VLLM011, VLLMv0, Sarathi, Static)
+    policy.name: policy
+    for policy in (
+        VLLM,
+        VLLM033,
+        VLLM019,
+        VLLM011,
+        VLLMv0,
+        Sarathi,
+        Static,
+        Orca,
+    )
 }
 
 __all__ = [
@@ -17,6 +28,7 @@ __all__ = [
     "VLLM019",
     "VLLM033",
     "Gate",
+    "Orca",
     "Policy",
     "PreemptMode",
     "Release",
