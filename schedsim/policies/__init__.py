@@ -4,6 +4,7 @@ from schedsim.policies.base import Gate, Policy, PreemptMode, Release
 from schedsim.policies.orca import Orca
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.static import Static
+from schedsim.policies.tgi import TGI
 from schedsim.policies.vllm import VLLM, VLLM011, VLLM019, VLLM033
 from schedsim.policies.vllm_v0 import VLLMv0
 
@@ -18,11 +19,13 @@ POLICIES: dict[str, type[Policy]] = {
         Sarathi,
         Static,
         Orca,
+        TGI,
     )
 }
 
 __all__ = [
     "POLICIES",
+    "TGI",
     "VLLM",
     "VLLM011",
     "VLLM019",
