@@ -5,6 +5,7 @@ from schedsim.policies.orca import Orca
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.static import Static
 from schedsim.policies.tgi import TGI
+from schedsim.policies.trtllm import TRTLLM
 from schedsim.policies.vllm import VLLM, VLLM011, VLLM019, VLLM033
 from schedsim.policies.vllm_v0 import VLLMv0
 
@@ -20,12 +21,14 @@ POLICIES: dict[str, type[Policy]] = {
         Static,
         Orca,
         TGI,
+        TRTLLM,
     )
 }
 
 __all__ = [
     "POLICIES",
     "TGI",
+    "TRTLLM",
     "VLLM",
     "VLLM011",
     "VLLM019",
