@@ -2,6 +2,7 @@
 
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
 from schedsim.policies.orca import Orca
+from schedsim.policies.past_future import PastFuture
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.static import Static
 from schedsim.policies.tgi import TGI
@@ -22,6 +23,7 @@ POLICIES: dict[str, type[Policy]] = {
         Orca,
         TGI,
         TRTLLM,
+        PastFuture,
     )
 }
 
@@ -35,6 +37,7 @@ __all__ = [
     "VLLM033",
     "Gate",
     "Orca",
+    "PastFuture",
     "Policy",
     "PreemptMode",
     "Release",

@@ -29,8 +29,8 @@ class TRTLLM(Policy):
 
     The token budget is shared by decodes and prompts. `chunking` fcfs gives each prompt all it
     asks for, in turn; equal-progress gives all of them one more unit, again and again; what is cut
-    is a multiple of `chunk_unit` tokens (none: a block). Where none fits, a prompt that the budget
-    cuts ends admission (`chunking` none). A prompt whose first missing block somebody else is just
+    is a multiple of `chunk_unit` tokens (by default a block). With none, a prompt that does not fit
+    whole ends admission. A prompt whose first missing block somebody else is just
     computing waits for it, where there is a prefix cache.
     """
 
