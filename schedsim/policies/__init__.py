@@ -4,6 +4,7 @@ from schedsim.policies.base import Gate, Policy, PreemptMode, Release
 from schedsim.policies.orca import Orca
 from schedsim.policies.past_future import PastFuture
 from schedsim.policies.sarathi import Sarathi
+from schedsim.policies.sglang import SGLang
 from schedsim.policies.static import Static
 from schedsim.policies.tgi import TGI
 from schedsim.policies.trtllm import TRTLLM
@@ -24,6 +25,7 @@ POLICIES: dict[str, type[Policy]] = {
         TGI,
         TRTLLM,
         PastFuture,
+        SGLang,
     )
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "Policy",
     "PreemptMode",
     "Release",
+    "SGLang",
     "Sarathi",
     "Static",
     "VLLMv0",

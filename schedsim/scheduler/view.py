@@ -167,6 +167,10 @@ class StepView:
         """
         return self._scheduler.kv_cache.content_key(request, block)
 
+    def held_blocks(self, request: Request) -> int:
+        """KV blocks that running `request` holds, shared ones included; O(1)."""
+        return len(self._scheduler.kv_cache.block_table(request))
+
     @property
     def prefilling(self) -> list[Request]:
         """Running requests whose known tokens are not all computed, in running order."""
