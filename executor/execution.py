@@ -32,8 +32,8 @@ class Execution(Backend):
     is due. Each iteration: `decided_at` (arrivals taken, then the decision), the batch's tensors,
     `start`, the device's work, `end` when the host can see the tokens, then the books. Observers
     look after `end`, so their time is in no iteration but in the gap to the next one. With
-    overlapped decisions the next iteration is decided and its tensors made once the device has its
-    work, and it starts as soon as the books are done.
+    overlapped decisions the next iteration is decided, observed and its tensors made once the
+    device has its work, and it starts as soon as the books are done.
     """
 
     def __init__(
@@ -98,6 +98,8 @@ class Execution(Backend):
         if batch is None:
             return None
         prepared = self._runner.prepare(batch, self._scheduler.padding)
+        if self._loop.overlaps:
+            self._loop.announce(batch)
         return _Decided(prepared, now, self._now())
 
     def _run(self, decided: _Decided, start: float) -> _Decided | None:
@@ -106,7 +108,6 @@ class Execution(Backend):
         following = None
         launched = self._runner.launch(decided.prepared)
         if loop.overlaps:
-            loop.announce(batch)
             following = self._look(self._now())
         gpu_s = self._runner.wait(launched)
         end = self._now()

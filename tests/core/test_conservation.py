@@ -11,7 +11,17 @@ from schedsim.costs.linear import LinearCost
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache
 from schedsim.output_limit import Outputs
-from schedsim.policies import POLICIES, VLLM, Policy, Sarathi, Static, VLLMv0
+from schedsim.policies import (
+    POLICIES,
+    VLLM,
+    VLLM011,
+    VLLM019,
+    VLLM033,
+    Policy,
+    Sarathi,
+    Static,
+    VLLMv0,
+)
 from schedsim.request import Request, Status
 from schedsim.results import Result, build_result
 from schedsim.scheduler import Batch, Completion, Scheduler
@@ -40,6 +50,7 @@ class Case:
     memory: str = "paged"
     decision_lag: int = 0
     slack: int = 0
+    priorities: tuple[int, ...] | None = None
 
     def outputs_of(self, trace: Trace) -> Outputs:
         """Output limits that every second request stays below by `slack`."""
@@ -55,6 +66,7 @@ class Case:
             TraceSource("random", "test", rows_read=count),
             parent=np.array([min(p, i - 1) for i, p in enumerate(self.parents[:count])]),
             think_s=np.full(count, 0.25),
+            priority=None if self.priorities is None else np.array(self.priorities[:count]),
             blocks=None if self.chains is None else prompt_blocks(self.cut_chains(), 2),
         )
 
@@ -88,11 +100,26 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.sampled_from(["paged", "paged,prefix_caching=true"])),
         draw(st.integers(0, 1)),
         draw(st.sampled_from([0, 0, 5])),
+        draw(st.none() | st.tuples(*[st.integers(0, 2)] * count)),
+    )
+
+
+def versions_of_vllm(version: type[VLLM]) -> st.SearchStrategy[Policy]:
+    """Every parameter at random; 0.11 knows no prompts in one piece."""
+    return st.builds(
+        version,
+        policy=st.sampled_from(["fcfs", "priority"]),
+        whole_sequence=st.booleans(),
+        watermark=st.sampled_from([0.0, 0.1]),
+        long_prefill_threshold=st.sampled_from([0, 1, 7]),
+        adaptive_threshold=st.booleans(),
+        chunked_prefill=st.just(True) if version is VLLM011 else st.booleans(),
+        prefill_interval=st.sampled_from([1, 2, 5]),
     )
 
 
 POLICY_STRATEGIES: dict[str, st.SearchStrategy[Policy]] = {
-    "vllm": st.builds(VLLM, st.booleans(), st.sampled_from([0.0, 0.1])),
+    **{version.name: versions_of_vllm(version) for version in (VLLM, VLLM033, VLLM019, VLLM011)},
     "vllm-v0": st.builds(
         VLLMv0,
         st.sampled_from([0.0, 0.01, 0.2]),

@@ -19,7 +19,6 @@ from tests.core.reference import (
     ReferenceVLLM,
     ReferenceVLLMv0,
 )
-from tests.test_vllm_oracle import LongPrefillVLLM
 
 MAX_MODEL_LEN = 120
 
@@ -136,9 +135,9 @@ def test_vllm_equals_the_plain_scheduler(
     reference = ReferenceVLLM(
         blocks, block_size, seats, budget, whole_sequence, watermark, threshold
     )
-    policy = VLLM(whole_sequence, watermark)
-    if threshold:
-        policy = LongPrefillVLLM(whole_sequence, watermark, threshold)
+    policy = VLLM(
+        whole_sequence=whole_sequence, watermark=watermark, long_prefill_threshold=threshold
+    )
     compare(policy, reference, arrivals, budget, caching)
 
 
