@@ -1,6 +1,7 @@
 """Scheduling policies, one file each. A shipped one is a file here and a line in `POLICIES`."""
 
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
+from schedsim.policies.composed import Composed
 from schedsim.policies.orca import Orca
 from schedsim.policies.past_future import PastFuture
 from schedsim.policies.sarathi import Sarathi
@@ -26,6 +27,7 @@ POLICIES: dict[str, type[Policy]] = {
         TRTLLM,
         PastFuture,
         SGLang,
+        Composed,
     )
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "VLLM011",
     "VLLM019",
     "VLLM033",
+    "Composed",
     "Gate",
     "Orca",
     "PastFuture",

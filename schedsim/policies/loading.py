@@ -13,6 +13,7 @@ from schedsim.errors import ConfigError, PolicyError
 from schedsim.policies import POLICIES
 from schedsim.policies.base import Policy
 from schedsim.policies.blame import failure
+from schedsim.policies.composed import Composed
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
 
 ENTRY_POINT_GROUP = "schedsim.policies"
@@ -20,6 +21,8 @@ ENTRY_POINT_GROUP = "schedsim.policies"
 
 def make_policy(text: str) -> Policy:
     """Build the policy of the spec `text`: `name`, `file.py:Class` or `module:Class`, parameters.
+
+    Parameters alone, `order=srtf,admit=peak`, are those of `composed`.
 
     Names are the shipped policies and those that installed packages register under the
     entry-point group `schedsim.policies`.
@@ -29,6 +32,8 @@ def make_policy(text: str) -> Policy:
         PolicyError: the policy's code does not import, or its constructor raises.
     """
     spec = parse_spec(text)
+    if spec.name.partition("=")[0].isidentifier() and "=" in spec.name and ":" not in spec.name:
+        spec = parse_spec(f"{Composed.name},{text}")
     if spec.value in POLICIES:
         raise ConfigError(
             f"--policy {text!r}: what stands after the comma are parameters; to run several "
