@@ -92,9 +92,8 @@ class Composed(Policy):
         later = [r for r in step.running if self._rank(r) > rank and r not in step.admitted]
         later.sort(key=self._place, reverse=True)
         tokens = min(request.num_known_tokens, max(step.tokens_left, 1))
-        for count in range(len(later)):
-            if self._admission.fits(request, tokens, step, later[: count + 1]):
-                return later[0]
+        if later and self._admission.fits(request, tokens, step, later):
+            return later[0]
         # Until somebody comes or goes, nobody else comes after it and no more can be had.
         self._stuck = request
         return None

@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from schedsim.policies.peak import expected_output, growth, peak_tokens
+from schedsim.policies.peak import expected_output, growth
 from schedsim.policies.reserving import tokens_to_limit
-from schedsim.request import Request
+from schedsim.request import Request, Status
 from schedsim.scheduler.step import Step
 
 Rank = Callable[[Request], float]
@@ -114,10 +114,14 @@ class Peak(Admission):
             return False
         gone = {other.id for other in without}
         stay = [other for other in step.running if other.id not in gone]
-        growths = [growth(r, _held(r), expected_output(r), step.block_size) for r in stay]
-        known = request.num_known_tokens
-        growths.append(growth(request, known, expected_output(request), step.block_size))
-        fits = not stay or peak_tokens(growths) <= step.total_blocks * step.block_size
+        stay.append(request)
+        growths = growth(
+            [other.prompt_tokens for other in stay],
+            [_held(other) for other in stay],
+            [expected_output(other) for other in stay],
+            step.block_size,
+        )
+        fits = len(stay) == 1 or growths.peak() <= step.total_blocks * step.block_size
         if not fits and not without:
             self._refused = request
         return fits
@@ -130,8 +134,9 @@ class Peak(Admission):
 
 
 def _held(request: Request) -> int:
-    """Tokens after the iteration that is planned: a decode's next, or the whole prompt."""
-    return max(request.num_known_tokens, request.num_computed_tokens + 1)
+    """Tokens after the iteration that is planned: with a decode's next, or the whole prompt."""
+    decodes = request.status is Status.RUNNING and request.num_tokens_left == 1
+    return request.num_computed_tokens + 1 if decodes else request.num_known_tokens
 
 
 ADMISSIONS: dict[str, type[Admission]] = {

@@ -7,15 +7,15 @@ Needs to know: the output limit of each request, and the lengths of those that f
 sampled) or a prediction (predicted).
 """
 
-import random
-from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from schedsim.errors import ConfigError
 from schedsim.policies.base import Policy
-from schedsim.policies.peak import Growth, expected_output, growth, peak_tokens
+from schedsim.policies.peak import Growth, Ints, expected_output, growth
 from schedsim.policies.reserving import fits_budget
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
@@ -23,9 +23,9 @@ from schedsim.scheduler.step import Step
 FIRST_GUESS = 1024
 """An output length that fills half the window before anything has finished, as in LightLLM."""
 
-MOST_LISTS = 5
+MOST_FUTURES = 5
 ENOUGH_SAMPLES = 200
-"""Each request is sampled so often that there are as many samples, but at most `MOST_LISTS`."""
+"""Each request is sampled so often that there are as many samples, but at most `MOST_FUTURES`."""
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class PastFuture(Policy):
     seed: int = 0
 
     _history: deque[int] = field(default_factory=deque, init=False, repr=False)
-    _random: random.Random = field(default_factory=random.Random, init=False, repr=False)
+    _random: np.random.Generator = field(init=False, repr=False)
     _is_blocked: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class PastFuture(Policy):
         if not 0.0 <= self.reserved < 1.0:
             raise ConfigError(f"policy {self.name!r}: reserved={self.reserved} is not in [0, 1)")
         self._history = deque([FIRST_GUESS] * (self.window // 2), maxlen=self.window)
-        self._random = random.Random(self.seed)
+        self._random = np.random.default_rng(self.seed)
 
     def default_token_budget(self, max_model_len: int) -> int:
         """Every prompt fits."""
@@ -94,48 +94,63 @@ class PastFuture(Policy):
     def _admit(self, step: Step) -> None:
         assert self.reserved is not None, "it has a default"
         room = int(step.total_blocks * step.block_size * (1.0 - self.reserved))
-        running = step.running
-        history = sorted(self._history)
-        draws = self._num_draws(len(running))
-        futures = [
-            [self._future(r, r.num_computed_tokens, history, step) for r in running]
-            for _ in range(draws)
-        ]
+        history = np.sort(np.array(self._history, dtype=np.int64))
+        runs = step.running
+        held = [request.num_computed_tokens for request in runs]
+        futures: list[Growth] = []
+        num_futures = self._num_futures(len(runs))
+
+        def fits(request: Request, known: int) -> bool:
+            # A future is drawn when it is looked at: most heads fail in the first.
+            for index in range(num_futures):
+                if index == len(futures):
+                    futures.append(self._future(runs, held, history, step))
+                with_it = self._future([request], [known], history, step)
+                futures[index] = futures[index].joined(with_it)
+                if futures[index].peak() > room:
+                    return False
+            return True
+
         while step.seats > 0 and (request := step.first_waiting) is not None:
             known = request.num_known_tokens
             left = known - step.cached_tokens(request)
             if step.admitted and left > step.tokens_left:
                 break
-            for growths in futures:
-                growths.append(self._future(request, known, history, step))
             # Alone it runs in any case: it was accepted because it fits.
-            fits = not step.num_running or max(map(peak_tokens, futures)) <= room
-            if not fits or not step.admit(request, left):
+            if not ((fits(request, known) or not runs) and step.admit(request, left)):
                 self._is_blocked = True
                 break
+            runs.append(request)
+            held.append(known)
 
-    def _num_draws(self, running: int) -> int:
+    def _num_futures(self, running: int) -> int:
         if self.lengths != "sampled":
             return 1
-        return min(MOST_LISTS, ENOUGH_SAMPLES // max(running, 1) + 1)
+        return min(MOST_FUTURES, ENOUGH_SAMPLES // max(running, 1) + 1)
 
-    def _future(self, request: Request, held: int, history: list[int], step: Step) -> Growth:
-        output = request.output_limit
+    def _future(
+        self, requests: list[Request], held: list[int], history: Ints, step: Step
+    ) -> Growth:
+        """How these grow; of lengths that are drawn, one draw."""
         if self.lengths == "predicted":
-            output = expected_output(request)
-        elif self.lengths == "sampled":
-            output = min(self._draw(request, history), output)
-        return growth(request, held, output, step.block_size, self.margin)
+            outputs = np.array([expected_output(r) for r in requests], dtype=np.int64)
+        else:
+            outputs = np.array([r.output_limit for r in requests], dtype=np.int64)
+            if self.lengths == "sampled":
+                outputs = self._draw(requests, outputs, history)
+        prompts = [request.prompt_tokens for request in requests]
+        return growth(prompts, held, outputs, step.block_size, self.margin)
 
-    def _draw(self, request: Request, history: list[int]) -> int:
-        """A length: of one that finished, longer than `request` is already if it has begun."""
-        generated = request.num_generated_tokens
-        if not generated:
-            return history[self._random.randrange(len(history))]
-        longer = bisect_right(history, generated)
-        # Between its length and its limit, every longer one is as likely; linear in between.
-        place = self._random.random() * (len(history) - longer + 1)
-        index = longer + int(place)
-        low = generated if index == longer else history[index - 1]
-        high = request.output_limit if index == len(history) else history[index]
-        return round(low + (high - low) * (place - int(place)))
+    def _draw(self, requests: list[Request], limits: Ints, history: Ints) -> Ints:
+        """Lengths: of those that finished, longer than a request is already if it has begun."""
+        generated = np.array([r.num_generated_tokens for r in requests], dtype=np.int64)
+        chance = self._random.random(len(requests))
+        # Between its length and its limit every longer one is as likely; linear in between.
+        longer = np.searchsorted(history, generated, side="right")
+        places = longer + chance * (len(history) - longer + 1)
+        index = places.astype(np.int64)
+        low = np.where(index == longer, generated, history[np.maximum(index - 1, 0)])
+        high = np.where(index == len(history), limits, history[np.minimum(index, len(history) - 1)])
+        begun = np.rint(low + (high - low) * (places - index)).astype(np.int64)
+        fresh = history[(chance * len(history)).astype(np.int64)]
+        return np.minimum(np.where(generated == 0, fresh, begun), limits)

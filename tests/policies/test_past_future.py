@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from schedsim.errors import ConfigError
 from schedsim.policies import VLLM, PastFuture
-from schedsim.policies.peak import Growth, expected_output, growth, peak_tokens
+from schedsim.policies.peak import expected_output, growth
 from schedsim.predictors import Oracle
 from schedsim.request import Request
 from tests.core.harness import Jobs, simulate
@@ -18,18 +18,18 @@ GROWTHS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 40)), max_size=1
 
 @given(GROWTHS)
 def test_the_peak_is_that_of_running_forward_token_by_token(pairs: list[tuple[int, int]]) -> None:
-    growths = [Growth(left, tokens) for left, tokens in pairs]
     forward = [
-        sum(tokens + now for left, tokens in growths if now <= left)
-        for now in range(max((left for left, _ in growths), default=0) + 1)
+        sum(tokens + now for left, tokens in pairs if now <= left)
+        for now in range(max((left for left, _ in pairs), default=0) + 1)
     ]
-    assert peak_tokens(growths) == max(forward)
+    held = [tokens for _, tokens in pairs]
+    outputs = [left + 1 for left, _ in pairs]
+    assert growth(held, held, outputs, 1).peak() == max(forward)
 
 
 def test_a_request_counts_with_its_last_block_and_without_its_last_token() -> None:
-    request = Request(0, 0.0, 10, 8)
-    assert growth(request, 10, 5, 4) == Growth(4, 13)
-    assert growth(request, 10, 5, 1, late=6) == Growth(10, 10)
+    assert [part.tolist() for part in growth([10], [10], [5], 4)] == [[4], [13]]
+    assert [part.tolist() for part in growth([10], [12], [5], 1, late=6)] == [[8], [12]]
 
 
 def test_a_prediction_that_is_outgrown_doubles_up_to_the_limit() -> None:
