@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -32,7 +33,7 @@ def make_policy(text: str) -> Policy:
         PolicyError: the policy's code does not import, or its constructor raises.
     """
     spec = parse_spec(text)
-    if spec.name.partition("=")[0].isidentifier() and "=" in spec.name and ":" not in spec.name:
+    if _names_a_part(spec.name):
         spec = parse_spec(f"{Composed.name},{text}")
     if spec.value in POLICIES:
         raise ConfigError(
@@ -47,6 +48,13 @@ def make_policy(text: str) -> Policy:
     except (Exception, SystemExit) as error:  # a constructor is foreign code
         raise PolicyError(failure(f"policy {spec.name!r}: its constructor", error)) from error
     return policy
+
+
+def _names_a_part(name: str) -> bool:
+    """Whether `name` is `parameter=value` for a parameter of `composed`, or nearly one."""
+    key, equals, _ = name.partition("=")
+    parts = inspect.signature(Composed).parameters
+    return bool(equals) and bool(difflib.get_close_matches(key, parts, n=1))
 
 
 def find_policy(name: str) -> type[Policy]:
