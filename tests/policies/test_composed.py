@@ -1,7 +1,5 @@
 """`composed`: every part by its name, all of them together, and what is refused."""
 
-from itertools import product
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,9 +7,9 @@ from hypothesis import strategies as st
 from schedsim.errors import ConfigError
 from schedsim.policies import VLLM, Composed
 from schedsim.policies.loading import make_policy
-from schedsim.policies.parts import ADMISSIONS, ORDERS, VICTIMS
 from schedsim.predictors import Oracle
 from tests.core.harness import Jobs, Run, simulate
+from tests.policies.strategies import COMBINATIONS
 from tests.policies.workloads import Workload, preemptions, run_to_the_end, workloads
 
 QUEUE = Jobs(
@@ -129,19 +127,6 @@ def test_the_default_composition_is_vllm() -> None:
 def test_what_makes_no_sense_is_refused_by_name(spec: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         make_policy(spec)
-
-
-COMBINATIONS = [
-    (order, admit, victim, mode, False)
-    for order, admit, victim, mode in product(
-        ORDERS, ADMISSIONS, [*VICTIMS, "worst"], ["recompute", "swap"]
-    )
-    if admit != "reserve" or (victim, mode) == ("last", "recompute")
-] + [
-    (order, admit, "worst", mode, True)
-    for order, admit, mode in product(ORDERS, ADMISSIONS, ["recompute", "swap"])
-    if order not in ("fcfs", "las")
-]
 
 
 @settings(max_examples=150)
