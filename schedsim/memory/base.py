@@ -124,6 +124,13 @@ class KVCache(ABC):
         """What `reserve` would give a `request` that holds nothing of what is computed already."""
         return NOTHING
 
+    def content_key(self, request: Request, block: int) -> int | None:
+        """A number that says what the first `block + 1` blocks of a sequence hold.
+
+        None if nothing is kept for others, or the known tokens of `request` do not fill them.
+        """
+        return None
+
     @abstractmethod
     def reserve(self, request: Request, tokens: int) -> bool:
         """Give `request` room for `tokens` tokens in all; False, and no change, if there is none.

@@ -85,6 +85,11 @@ class PrefixCachedKVCache(BlockTables):
         lookup = self._look_up(request)
         return Found(len(lookup.blocks), lookup.idle)
 
+    def content_key(self, request: Request, block: int) -> int | None:
+        if (block + 1) * self.block_size > request.num_known_tokens:
+            return None
+        return self._content.block_key(request.id, block, self.block_size)
+
     def blocks_to_admit(self, request: Request, tokens: int) -> int:
         if request.is_swapped:
             return self.blocks_for(tokens)

@@ -29,6 +29,7 @@ class RadixKVCache(BlockTables):
 
     def __init__(self, total_blocks: int, block_size: int, content: Content) -> None:
         super().__init__(total_blocks, block_size)
+        self._content = content
         self._tree = RadixTree(
             lambda request_id, page: content.block_key(request_id, page, block_size)
         )
@@ -45,6 +46,11 @@ class RadixKVCache(BlockTables):
     def find(self, request: Request) -> Found:
         match = self._match(request)
         return Found(match.pages, match.idle) if match.pages else NOTHING
+
+    def content_key(self, request: Request, block: int) -> int | None:
+        if (block + 1) * self.block_size > request.num_known_tokens:
+            return None
+        return self._content.block_key(request.id, block, self.block_size)
 
     def blocks_to_admit(self, request: Request, tokens: int) -> int:
         match = self._match(request)

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -13,6 +14,7 @@ from schedsim.errors import ConfigError, PolicyError
 from schedsim.policies import POLICIES
 from schedsim.policies.base import Policy
 from schedsim.policies.blame import failure
+from schedsim.policies.composed import Composed
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
 
 ENTRY_POINT_GROUP = "schedsim.policies"
@@ -20,6 +22,8 @@ ENTRY_POINT_GROUP = "schedsim.policies"
 
 def make_policy(text: str) -> Policy:
     """Build the policy of the spec `text`: `name`, `file.py:Class` or `module:Class`, parameters.
+
+    Parameters alone, `order=srtf,admit=peak`, are those of `composed`.
 
     Names are the shipped policies and those that installed packages register under the
     entry-point group `schedsim.policies`.
@@ -29,6 +33,8 @@ def make_policy(text: str) -> Policy:
         PolicyError: the policy's code does not import, or its constructor raises.
     """
     spec = parse_spec(text)
+    if _names_a_part(spec.name):
+        spec = parse_spec(f"{Composed.name},{text}")
     if spec.value in POLICIES:
         raise ConfigError(
             f"--policy {text!r}: what stands after the comma are parameters; to run several "
@@ -42,6 +48,13 @@ def make_policy(text: str) -> Policy:
     except (Exception, SystemExit) as error:  # a constructor is foreign code
         raise PolicyError(failure(f"policy {spec.name!r}: its constructor", error)) from error
     return policy
+
+
+def _names_a_part(name: str) -> bool:
+    """Whether `name` is `parameter=value` for a parameter of `composed`, or nearly one."""
+    key, equals, _ = name.partition("=")
+    parts = inspect.signature(Composed).parameters
+    return bool(equals) and bool(difflib.get_close_matches(key, parts, n=1))
 
 
 def find_policy(name: str) -> type[Policy]:

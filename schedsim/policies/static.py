@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from schedsim.errors import ConfigError
 from schedsim.policies.base import Policy, Release
+from schedsim.policies.reserving import can_reserve, tokens_to_limit
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
 
@@ -40,15 +41,7 @@ class Static(Policy):
 
     def accept(self, request: Request, step: Step) -> bool:
         """Refuse what could not reserve its limit even alone."""
-        need = step.blocks_for(self.reservation(request, 0))
-        if need <= step.total_blocks:
-            return True
-        step.reject(
-            request,
-            f"its prompt and output limit reserve {need} blocks, the cache has "
-            f"{step.total_blocks}; set --max-output or --max-model-len",
-        )
-        return False
+        return can_reserve(request, tokens_to_limit(request), step)
 
     def budget(self, step: Step) -> int:
         """No bound: the batch's prompts are prefilled in one iteration."""
@@ -72,7 +65,7 @@ class Static(Policy):
 
     def reservation(self, request: Request, tokens: int) -> int:
         """The prompt and every output token that may need a slot."""
-        return request.prompt_tokens + request.output_limit - 1
+        return tokens_to_limit(request)
 
     def wake_at(self, step: Step) -> float | None:
         """When the first waiting request has waited long enough."""

@@ -157,7 +157,7 @@ class VLLM(Policy):
         """The latest admitted, or the least urgent of all."""
         self._cadence.prefilled |= bool(step.chunks)  # vLLM counts a prefill that it drops again
         if self.policy == "priority":
-            return max(step.running, key=_urgency)
+            return max(step.running, key=urgency)
         return step.last_running()
 
 
@@ -218,6 +218,6 @@ def check_watermark(policy: str, watermark: float) -> None:
         raise ConfigError(f"policy {policy!r}: watermark={watermark} is not in [0, 1)")
 
 
-def _urgency(request: Request) -> tuple[int, float, int]:
+def urgency(request: Request) -> tuple[int, float, int]:
     """Largest is whom priority scheduling gives up first; the id stands for a finer arrival."""
     return request.priority, request.arrival, request.id

@@ -159,6 +159,18 @@ class StepView:
             raise self.error(None, "asks for an estimate, but the run has no estimator")
         return self._scheduler.estimator(shape)
 
+    def content_key(self, request: Request, block: int) -> int | None:
+        """A number that says what the first `block + 1` blocks of `request` hold.
+
+        Two requests with equal keys share these blocks in a prefix cache. None without one, or if
+        the known tokens do not fill the blocks.
+        """
+        return self._scheduler.kv_cache.content_key(request, block)
+
+    def held_blocks(self, request: Request) -> int:
+        """KV blocks that running `request` holds, shared ones included; O(1)."""
+        return len(self._scheduler.kv_cache.block_table(request))
+
     @property
     def prefilling(self) -> list[Request]:
         """Running requests whose known tokens are not all computed, in running order."""

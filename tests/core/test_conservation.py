@@ -29,6 +29,7 @@ from schedsim.simulator import Simulation
 from schedsim.traces.trace import Trace, TraceSource
 from tests.core.harness import ALL_MEMORIES, Guess, prompt_blocks
 from tests.core.paper_device import PaperDevice
+from tests.policies.strategies import REFERENCE_STRATEGIES, VLLM_V0
 
 COST = LinearCost(5.0, 0.05, 0.03, 3.5e-6, 4e-5)
 
@@ -120,14 +121,10 @@ def versions_of_vllm(version: type[VLLM]) -> st.SearchStrategy[Policy]:
 
 POLICY_STRATEGIES: dict[str, st.SearchStrategy[Policy]] = {
     **{version.name: versions_of_vllm(version) for version in (VLLM, VLLM033, VLLM019, VLLM011)},
-    "vllm-v0": st.builds(
-        VLLMv0,
-        st.sampled_from([0.0, 0.01, 0.2]),
-        st.booleans(),
-        st.sampled_from(["admission", "arrival"]),
-    ),
+    "vllm-v0": VLLM_V0,
     "sarathi": st.builds(Sarathi, st.sampled_from([1, 8, 64]), st.sampled_from([0.0, 0.01, 0.2])),
     "static": st.builds(Static, st.integers(1, 5), st.sampled_from([0.0, 0.5])),
+    **REFERENCE_STRATEGIES,
 }
 
 
@@ -154,7 +151,7 @@ class Watch:
             assert not (batch.preempted and batch.admitted)
         if isinstance(self.policy, Sarathi):
             assert batch.prefill_tokens <= max(0, self.policy.chunk_size - batch.decode_requests)
-        if isinstance(self.policy, VLLMv0):
+        if isinstance(self.policy, VLLMv0) and not self.policy.chunked:
             assert not (batch.prefills and batch.runs_decodes)
         chunks = {chunk.request.id for chunk in batch.prefills}
         decodes = [entry.request for entry in entries if entry.request.id not in chunks]

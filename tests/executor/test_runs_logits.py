@@ -17,7 +17,19 @@ from tests.core.test_random_policies import Dice
 from tests.executor.engines import Executed, execute
 from tests.executor.models import relative_error
 
-POLICIES = ("vllm", "sarathi,chunk_size=5", "vllm-v0", "static,batch_size=3")
+POLICIES = (
+    "vllm",
+    "sarathi,chunk_size=5",
+    "vllm-v0",
+    "static,batch_size=3",
+    "vllm-v0,chunked=true,preemption=swap",
+    "orca,reserve=limit",
+    "tgi",
+    "trtllm,capacity=max-utilization,chunking=equal-progress",
+    "past-future,window=2",
+    "sglang,order=lpm,chunk_size=8,conservativeness=0.1",
+    "order=srtf,admit=chunk,victim=fewest,mode=swap",
+)
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=7)
