@@ -26,8 +26,11 @@ class Load:
         outputs: Outputs,
         *,
         concurrency: int | None = None,
+        delay: float = 0.0,
     ) -> None:
         """`outputs` are the output limits and the tokens that requests emit.
+
+        Every request is handed over `delay` seconds after its arrival, which stays what it was.
 
         Raises:
             ConfigError: `concurrency` is below 1.
@@ -41,6 +44,7 @@ class Load:
         self._children: dict[int, list[int]] = {}
         self._open: list[tuple[float, int]] = []
         self._cursor = 0
+        self._delay = delay
         self._backlog: list[int] = []
         self._free_users = 0
         self._due: list[tuple[float, int]] = []
@@ -56,9 +60,9 @@ class Load:
         if cursor < len(self._open):
             arrival = self._open[cursor][0]
             if self._due and self._due[0][0] < arrival:
-                return self._due[0][0]
-            return arrival
-        return self._due[0][0] if self._due else None
+                arrival = self._due[0][0]
+            return arrival + self._delay
+        return self._due[0][0] + self._delay if self._due else None
 
     def take(self) -> tuple[Request, int]:
         """The next request and its true output length; only when `next_time` is not None."""

@@ -93,6 +93,7 @@ class Scheduler:
         self._has_release = overrides(policy, "release")
         self._has_on_tokens = overrides(policy, "on_tokens")
         self._has_on_finish = overrides(policy, "on_finish")
+        self._predictor_learns = predictor is not None and predictor.learns
         self._targets: dict[int, int] = {}
         self._finishing: dict[int, list[Request]] = {}
         self._owed: list[Request] = []
@@ -537,7 +538,10 @@ class Scheduler:
         for request in completion.finished:
             request.status = Status.FINISHED
             request.finished = end
-            del self._targets[request.id]
+            output_tokens = self._targets.pop(request.id)
+            if self._predictor_learns:
+                assert self.predictor is not None, "nobody learns"
+                self.predictor.observe(request, output_tokens)
             if request in self.queue:
                 self._leave_queue(request, end)
             elif self._has_release and self._release(request) is Release.BATCH_END:

@@ -181,7 +181,11 @@ TWINS = replace(PRESSURE, chains=((1, 2, 3, 4),) * 8, memory="paged,prefix_cachi
 def test_tokens_blocks_and_requests_are_conserved(
     case: Case, data: st.DataObject | None, name: str
 ) -> None:
-    policy = POLICIES[name]() if data is None else data.draw(POLICY_STRATEGIES[name])
+    policy = (
+        POLICIES[name]()
+        if data is None
+        else data.draw(POLICY_STRATEGIES.get(name, st.builds(POLICIES[name])))
+    )
     result, requests, watch = simulate(case, policy)
     trace = case.trace()
     assert [request.id for request in requests] == list(range(len(trace)))
