@@ -1,17 +1,34 @@
 """Scheduling policies, one file each. A shipped one is a file here and a line in `POLICIES`."""
 
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
+from schedsim.policies.priority import Priority
 from schedsim.policies.sarathi import Sarathi
+from schedsim.policies.sjf import SJF
+from schedsim.policies.srtf import SRTF
 from schedsim.policies.static import Static
 from schedsim.policies.vllm import VLLM, VLLM011, VLLM019, VLLM033
 from schedsim.policies.vllm_v0 import VLLMv0
 
 POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (VLLM, VLLM033, VLLM019, VLLM011, VLLMv0, Sarathi, Static)
+    policy.name: policy
+    for policy in (
+        VLLM,
+        VLLM033,
+        VLLM019,
+        VLLM011,
+        VLLMv0,
+        Sarathi,
+        Static,
+        SJF,
+        SRTF,
+        Priority,
+    )
 }
 
 __all__ = [
     "POLICIES",
+    "SJF",
+    "SRTF",
     "VLLM",
     "VLLM011",
     "VLLM019",
@@ -19,6 +36,7 @@ __all__ = [
     "Gate",
     "Policy",
     "PreemptMode",
+    "Priority",
     "Release",
     "Sarathi",
     "Static",
