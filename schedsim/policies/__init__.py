@@ -1,6 +1,9 @@
 """Scheduling policies, one file each. A shipped one is a file here and a line in `POLICIES`."""
 
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
+from schedsim.policies.las import LAS
+from schedsim.policies.ltr import LTR
+from schedsim.policies.mlfq import MLFQ
 from schedsim.policies.priority import Priority
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.sjf import SJF
@@ -22,10 +25,16 @@ POLICIES: dict[str, type[Policy]] = {
         SJF,
         SRTF,
         Priority,
+        LAS,
+        MLFQ,
+        LTR,
     )
 }
 
 __all__ = [
+    "LAS",
+    "LTR",
+    "MLFQ",
     "POLICIES",
     "SJF",
     "SRTF",

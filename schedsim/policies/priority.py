@@ -35,9 +35,9 @@ class Priority(Preemptive):
                 f"policy {self.name!r}: aging={self.aging} must be finite and not negative"
             )
 
-    def rank(self, request: Request) -> tuple[float, float]:
-        """By aged priority, then by arrival."""
-        return request.priority + self.aging * request.arrival, request.arrival
+    def rank(self, request: Request) -> float:
+        """By aged priority; equal ones by arrival, without displacing each other."""
+        return request.priority + self.aging * request.arrival
 
     def displace(self, request: Request, step: Step) -> Request | None:
         """Nobody, unless `displaces` says so."""
