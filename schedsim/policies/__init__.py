@@ -4,6 +4,7 @@ from schedsim.policies.base import Gate, Policy, PreemptMode, Release
 from schedsim.policies.las import LAS
 from schedsim.policies.ltr import LTR
 from schedsim.policies.mlfq import MLFQ
+from schedsim.policies.multi_bin import MultiBin, MultiBinContinuous
 from schedsim.policies.priority import Priority
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.sjf import SJF
@@ -28,6 +29,8 @@ POLICIES: dict[str, type[Policy]] = {
         LAS,
         MLFQ,
         LTR,
+        MultiBin,
+        MultiBinContinuous,
     )
 }
 
@@ -43,6 +46,8 @@ __all__ = [
     "VLLM019",
     "VLLM033",
     "Gate",
+    "MultiBin",
+    "MultiBinContinuous",
     "Policy",
     "PreemptMode",
     "Priority",

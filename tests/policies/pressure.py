@@ -51,7 +51,7 @@ def loads(draw: st.DrawFn) -> Load:
         draw(lengths),
         draw(lengths),
         draw(st.sampled_from([0, 7])),
-        draw(st.integers(20, 50)),
+        draw(st.integers(22, 50)),
         draw(st.integers(1, 5)),
         draw(st.integers(1, 60)),
         draw(st.sampled_from(MEMORIES)),
