@@ -3,6 +3,7 @@
 from schedsim.policies.base import Gate, Policy, PreemptMode, Release
 from schedsim.policies.las import LAS
 from schedsim.policies.ltr import LTR
+from schedsim.policies.mcsf import MCSF
 from schedsim.policies.mlfq import MLFQ
 from schedsim.policies.multi_bin import MultiBin, MultiBinContinuous
 from schedsim.policies.priority import Priority
@@ -31,12 +32,14 @@ POLICIES: dict[str, type[Policy]] = {
         LTR,
         MultiBin,
         MultiBinContinuous,
+        MCSF,
     )
 }
 
 __all__ = [
     "LAS",
     "LTR",
+    "MCSF",
     "MLFQ",
     "POLICIES",
     "SJF",
