@@ -6,6 +6,7 @@ from schedsim.policies.ltr import LTR
 from schedsim.policies.mcsf import MCSF
 from schedsim.policies.mlfq import MLFQ
 from schedsim.policies.multi_bin import MultiBin, MultiBinContinuous
+from schedsim.policies.nested_wait import NestedWait
 from schedsim.policies.priority import Priority
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.sjf import SJF
@@ -33,6 +34,7 @@ POLICIES: dict[str, type[Policy]] = {
         MultiBin,
         MultiBinContinuous,
         MCSF,
+        NestedWait,
     )
 }
 
@@ -51,6 +53,7 @@ __all__ = [
     "Gate",
     "MultiBin",
     "MultiBinContinuous",
+    "NestedWait",
     "Policy",
     "PreemptMode",
     "Priority",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from schedsim.policies import Policy
@@ -12,6 +13,10 @@ from tests.core.harness import Jobs, Run, simulate
 
 MEMORIES = ("paged", "paged,prefix_caching=true", "paged,host_blocks=8", "paged,host_blocks=500")
 PREDICTORS = ("none", "oracle", "lognormal,sigma=1", "rank,tau=0.3")
+
+
+THIRD = settings(max_examples=max(1, settings.default.max_examples // 3))
+"""A third of the profile's examples: there is one such test for each policy."""
 
 
 @dataclass(frozen=True)

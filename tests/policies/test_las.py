@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from schedsim.errors import ConfigError
 from schedsim.policies import LAS
 from tests.core.harness import Jobs, simulate
-from tests.policies.pressure import Load, loads, run_under_pressure
+from tests.policies.pressure import THIRD, Load, loads, run_under_pressure
 
 
 def turns(quantum: int, outputs: list[int], arrivals: list[int]) -> list[int]:
@@ -39,6 +39,7 @@ def test_las_memory_takes_who_has_had_most() -> None:
     assert next(i for i in run.iterations if i.preempted).preempted == [0]
 
 
+@THIRD
 @given(load=loads(), quantum=st.sampled_from([1, 3, 20]), swaps=st.booleans())
 def test_las_conserves_everything(load: Load, quantum: int, swaps: bool) -> None:
     policy = LAS(quantum, preemption="swap" if swaps else "recompute")

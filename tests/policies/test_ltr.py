@@ -9,7 +9,7 @@ from schedsim.errors import ConfigError
 from schedsim.policies import LTR
 from schedsim.predictors import Oracle, make_predictor
 from tests.core.harness import Jobs, simulate
-from tests.policies.pressure import Load, loads, run_under_pressure
+from tests.policies.pressure import THIRD, Load, loads, run_under_pressure
 
 HOST = "paged,host_blocks=1000"
 
@@ -58,6 +58,7 @@ def test_ltr_promotes_who_has_waited_and_demotes_it_after_its_period() -> None:
     assert served[4] - 14 == pytest.approx(10, abs=1)
 
 
+@THIRD
 @given(
     load=loads(),
     guard=st.sampled_from([(None, 1), (3, 2), (10, 20)]),

@@ -11,7 +11,7 @@ from schedsim.policies.occupancy import Occupancy, Stay
 from schedsim.predictors import Oracle, make_predictor
 from schedsim.request import Status
 from tests.core.harness import Jobs, simulate
-from tests.policies.pressure import MEMORIES, Load, loads, run_under_pressure
+from tests.policies.pressure import MEMORIES, THIRD, Load, loads, run_under_pressure
 
 
 def held(stays: list[Stay], iteration: int, block_size: int) -> int:
@@ -76,6 +76,7 @@ def test_mcsf_protection_leaves_room() -> None:
     assert run.iterations[0].admitted == [0, 1]
 
 
+@THIRD
 @given(load=loads(), block_size=st.sampled_from([1, 4]), lag=st.integers(0, 1), data=st.data())
 def test_mcsf_with_exact_lengths_preempts_nobody(
     load: Load, block_size: int, lag: int, data: st.DataObject
@@ -126,6 +127,7 @@ def test_mcsf_beats_first_come_first_served_under_pressure() -> None:
     assert means[0] < 0.75 * means[1]
 
 
+@THIRD
 @given(load=loads(), protection=st.sampled_from([0.0, 0.3]))
 def test_mcsf_conserves_everything_whatever_the_predictions(load: Load, protection: float) -> None:
     policy = MCSF(protection)

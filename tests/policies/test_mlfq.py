@@ -9,7 +9,7 @@ from schedsim.errors import ConfigError
 from schedsim.policies import MLFQ
 from schedsim.scheduler import Step
 from tests.core.harness import Jobs, Run, simulate
-from tests.policies.pressure import Load, loads, run_under_pressure
+from tests.policies.pressure import THIRD, Load, loads, run_under_pressure
 
 HOST = "paged,host_blocks=1000"
 PER_TOKEN = LinearCost(0.0, 1000.0, 1000.0, 0.0, 0.0)  # 1 s a token of prefill or decode
@@ -87,6 +87,7 @@ def test_mlfq_swaps_out_of_the_last_queue_when_memory_is_short() -> None:
     assert sum(r.recomputed_tokens for r in run.requests.values()) == 0
 
 
+@THIRD
 @given(
     load=loads(),
     quantum=st.sampled_from([500.0, 3000.0]),

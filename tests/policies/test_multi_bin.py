@@ -11,7 +11,7 @@ from schedsim.policies.multi_bin import Binning
 from schedsim.predictors import Oracle
 from schedsim.request import Request
 from tests.core.harness import Jobs, Run, simulate
-from tests.policies.pressure import Load, loads, run_under_pressure
+from tests.policies.pressure import THIRD, Load, loads, run_under_pressure
 from tests.theory.queueing import constant_step, run_queue
 
 
@@ -99,6 +99,7 @@ def test_multi_bin_continuous_stays_with_a_bin_for_its_turn() -> None:
     assert run.admissions() == [0, 2, 4, 5, 1, 3]
 
 
+@THIRD
 @given(load=loads(), size=st.integers(1, 6), bins=st.integers(1, 4), wait=st.sampled_from([0, 9]))
 def test_multi_bin_conserves_everything(load: Load, size: int, bins: int, wait: int) -> None:
     policy = MultiBin(size, float(wait), bins)

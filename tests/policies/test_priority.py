@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from schedsim.errors import ConfigError
 from schedsim.policies import Priority
 from tests.core.harness import Jobs, simulate
-from tests.policies.pressure import Load, loads, run_under_pressure
+from tests.policies.pressure import THIRD, Load, loads, run_under_pressure
 
 
 def test_priority_admits_the_most_urgent_and_displaces_nobody_unasked() -> None:
@@ -48,6 +48,7 @@ def test_priority_without_aging_starves_and_with_aging_does_not() -> None:
     assert fair.requests[1].admitted <= 5 / 0.25 + 3 + 3
 
 
+@THIRD
 @given(load=loads(), aging=st.sampled_from([0.0, 0.1]), displaces=st.booleans())
 def test_priority_conserves_everything(load: Load, aging: float, displaces: bool) -> None:
     policy = Priority(aging, displaces)

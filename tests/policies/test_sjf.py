@@ -11,7 +11,7 @@ from schedsim.errors import ConfigError
 from schedsim.policies import SJF
 from schedsim.predictors import Oracle, make_predictor
 from tests.core.harness import Jobs, simulate
-from tests.policies.pressure import Load, loads, run_under_pressure
+from tests.policies.pressure import THIRD, Load, loads, run_under_pressure
 
 
 def test_sjf_admits_the_shortest_predicted_output_first_and_displaces_nobody() -> None:
@@ -50,6 +50,7 @@ def test_sjf_on_one_seat_has_the_least_mean_of_all_orders_of_a_burst(outputs: li
     assert total == sum(np.cumsum(sorted(outputs)))
 
 
+@THIRD
 @given(load=loads(), kappa=st.sampled_from([None, 0.0, 2.0]))
 def test_sjf_conserves_everything(load: Load, kappa: float | None) -> None:
     run_under_pressure(SJF(kappa), load)

@@ -9,7 +9,7 @@ from schedsim.errors import ConfigError
 from schedsim.policies import SRTF
 from schedsim.predictors import Oracle, make_predictor
 from tests.core.harness import Jobs, simulate
-from tests.policies.pressure import Load, loads, run_under_pressure
+from tests.policies.pressure import THIRD, Load, loads, run_under_pressure
 
 
 def test_srtf_a_shorter_job_displaces_the_longest_remainder() -> None:
@@ -76,6 +76,7 @@ def test_srtf_by_swap_computes_nothing_again() -> None:
     assert run.requests[0].recomputed_tokens == 0
 
 
+@THIRD
 @given(load=loads(), limit=st.sampled_from([0.0, 0.3, 1.0]), swaps=st.booleans())
 def test_srtf_conserves_everything(load: Load, limit: float, swaps: bool) -> None:
     policy = SRTF(limit, preemption="swap" if swaps else "recompute")
