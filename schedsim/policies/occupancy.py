@@ -33,7 +33,12 @@ class Occupancy:
     def __init__(self, block_size: int) -> None:
         self._block_size = block_size
         self._stays: dict[int, Stay] = {}
-        self._rebuild()
+        # Of those whose end is to come, in order of it; `_held` is what all hold at that end.
+        self._ends: Ints = np.zeros(0, dtype=np.int64)
+        self._starts: Ints = np.zeros(0, dtype=np.int64)
+        self._knowns: Ints = np.zeros(0, dtype=np.int64)
+        self._held: Ints = np.zeros(0, dtype=np.int64)
+        self._is_stale = False
 
     def __contains__(self, number: int) -> bool:
         return number in self._stays
@@ -98,5 +103,5 @@ class Occupancy:
         self._knowns = np.array([stay.known for stay in stays], dtype=np.int64)
         slots = self._knowns + self._ends[:, None] - self._starts
         held = np.where(self._ends >= self._ends[:, None], self._blocks(slots), 0)
-        self._held: Ints = held.sum(axis=1)
+        self._held = held.sum(axis=1)
         self._is_stale = False
