@@ -2,7 +2,8 @@
 
 Sources: Wu et al., "Fast Distributed Inference Serving for Large Language Models" (FastServe),
 arXiv 2305.05920; its published scheduler, `fastserve/scheduler.py` at 6da4b75, which was read: base
-quantum 10 ms, factor 2, promotion after 3 s, whoever has run returns to the front of its queue.
+quantum 10 ms, factor 2, promotion after 3 s, looked for at every 1000th iteration, whoever has run
+returns to the front of its queue.
 Needs to know: prompt lengths, the time of a prefill alone (the run's estimator), the clock.
 """
 
@@ -42,24 +43,26 @@ class MLFQ(Preemptive):
 
     A request joins the first queue whose quantum its prefill alone does not exceed. Once it was
     served for longer than the quantum of its queue it falls to the next one, with nothing used;
-    only running counts. Who has waited for `starvation` seconds in one go rises to queue 0 (none:
-    never). Inside a queue who has run goes first, then it is by arrival.
+    only running counts. At every `period`-th iteration who has waited for `starvation` seconds in
+    one go rises to queue 0 (none: never). Inside a queue who has run or was lifted goes first, then
+    it is by arrival.
 
     As published, but: running requests are chunked like `vllm`'s, and none is displaced during its
     prefill; a request that is displaced is swapped out at once, where FastServe keeps it on the
-    device until room is short and copies ahead of need; promotion is looked for at every decision,
-    not at every 1000th; admission does not wait for room in the host tier.
+    device until room is short and copies ahead of need; admission does not wait for host blocks.
     """
 
     name: ClassVar[str] = "mlfq"
 
     quantum_ms: float = 10.0
     starvation: float | None = 3.0
+    period: int = 1000
     preemption: Literal["recompute", "swap"] = field(default="swap", kw_only=True)
 
     _places: dict[int, _Place] = field(default_factory=dict, init=False, repr=False)
     _alarms: list[tuple[int, int, Request]] = field(default_factory=list, init=False, repr=False)
     _waiting: deque[tuple[int, Request]] = field(default_factory=deque, init=False, repr=False)
+    _next_look: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 1e-3 <= self.quantum_ms < math.inf:
@@ -72,6 +75,8 @@ class MLFQ(Preemptive):
                 f"policy {self.name!r}: starvation={self.starvation} must be finite and above 0, "
                 "or none"
             )
+        if self.period < 1:
+            raise ConfigError(f"policy {self.name!r}: period={self.period} is below 1")
 
     def accept(self, request: Request, step: Step) -> bool:
         """Everybody; the queue that it joins follows from the time of its prefill."""
@@ -99,7 +104,8 @@ class MLFQ(Preemptive):
                 place.level += 1
                 place.used = 0
                 self._start(request, place, now)
-        if self.starvation is not None:
+        if self.starvation is not None and step.iteration >= self._next_look:
+            self._next_look = step.iteration + self.period
             self._promote(step, now - _nanoseconds(self.starvation))
         Policy.schedule(self, step)
 

@@ -74,9 +74,13 @@ def test_mlfq_promotes_who_has_waited_too_long() -> None:
     jobs = Jobs([1] * (short + 1), [6, *[2] * short], arrivals=arrivals, limits=[90] * (short + 1))
     starved = on_one_seat(MLFQ(2000.0, None), jobs)
     assert starved.requests[0].finished == 66.0
-    guarded = on_one_seat(MLFQ(2000.0, 10.0), jobs)
+    guarded = on_one_seat(MLFQ(2000.0, 10.0, period=1), jobs)
     assert guarded.requests[0].finished is not None
     assert guarded.requests[0].finished <= 3 + 10 + 2 + 3
+    # Looked for at iterations 0, 20 and 40: it waits from 3 s on, rises at 20 s and needs 3 s more.
+    seldom = on_one_seat(MLFQ(2000.0, 10.0, period=20), jobs)
+    assert seldom.requests[0].finished is not None
+    assert 20 + 3 <= seldom.requests[0].finished <= 20 + 2 + 3
 
 
 def test_mlfq_swaps_out_of_the_last_queue_when_memory_is_short() -> None:
@@ -97,7 +101,7 @@ def test_mlfq_swaps_out_of_the_last_queue_when_memory_is_short() -> None:
 def test_mlfq_conserves_everything(
     load: Load, quantum: float, starvation: float | None, swaps: bool
 ) -> None:
-    policy = MLFQ(quantum, starvation, preemption="swap" if swaps else "recompute")
+    policy = MLFQ(quantum, starvation, 2, preemption="swap" if swaps else "recompute")
     run_under_pressure(policy, load)
     policy.check()
     assert not policy._places
