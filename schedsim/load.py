@@ -29,11 +29,13 @@ class Load:
         concurrency: int | None = None,
         ttft_slo: float | None = None,
         tpot_slo: float | None = None,
+        delay: float = 0.0,
     ) -> None:
         """`outputs` are the output limits and the tokens that requests emit.
 
         `ttft_slo` and `tpot_slo` are the run's targets in seconds: those of every request for which
-        the trace names none of its own.
+        the trace names none of its own. Every request is handed over `delay` seconds after its
+        arrival, which stays what it was.
 
         Raises:
             ConfigError: `concurrency` is below 1.
@@ -49,6 +51,7 @@ class Load:
         self._children: dict[int, list[int]] = {}
         self._open: list[tuple[float, int]] = []
         self._cursor = 0
+        self._delay = delay
         self._backlog: list[int] = []
         self._free_users = 0
         self._due: list[tuple[float, int]] = []
@@ -64,9 +67,9 @@ class Load:
         if cursor < len(self._open):
             arrival = self._open[cursor][0]
             if self._due and self._due[0][0] < arrival:
-                return self._due[0][0]
-            return arrival
-        return self._due[0][0] if self._due else None
+                arrival = self._due[0][0]
+            return arrival + self._delay
+        return self._due[0][0] + self._delay if self._due else None
 
     def take(self) -> tuple[Request, int]:
         """The next request and its true output length; only when `next_time` is not None."""

@@ -201,7 +201,7 @@ class EngineLoop:
         due = load.next_time
         while due is not None and due <= now:
             request, output_tokens = load.take()
-            request.released = now if self.polls else request.arrival
+            request.released = now if self.polls else due
             self.requests[request.id] = request
             self._last_arrival = request.id
             self._idle_wakes = 0

@@ -61,7 +61,12 @@ MaxOutput = Annotated[
     ),
 ]
 Predictor = Annotated[
-    str, typer.Option(help="none, oracle or lognormal,sigma=0.5.", rich_help_panel=LOAD)
+    str,
+    typer.Option(
+        help="none, column, oracle, lognormal,sigma=0.5, rank,tau=0.5, bins,count=10,accuracy=1 or "
+        "history,window=100; each with latency=SECONDS.",
+        rich_help_panel=LOAD,
+    ),
 ]
 DecisionLag = Annotated[
     int | None,

@@ -199,6 +199,9 @@ def prepare_engine(
     content = Content.of(trace, outputs)
     # A stream of its own: the arrivals' is that of the seed itself, as in `trace convert`.
     predictor_rng = np.random.default_rng(np.random.SeedSequence(settings.seed).spawn(1)[0])
+    predictor = make_predictor(
+        settings.predictor, predictor_rng, outputs.tokens, trace.predicted_output
+    )
     scheduler = Scheduler(
         policy,
         make_kv_cache(memory, sizes.blocks, sizes.block_size, content, sizes.max_model_len),
@@ -206,7 +209,7 @@ def prepare_engine(
         token_budget=settings.token_budget,
         max_model_len=sizes.max_model_len,
         decision_lag=lag,
-        predictor=make_predictor(settings.predictor, predictor_rng),
+        predictor=predictor,
         estimator=estimator.seconds,
     )
     notes = list(sizes.notes)
@@ -238,6 +241,7 @@ def prepare_engine(
         concurrency=settings.concurrency,
         ttft_slo=settings.slo_ttft,
         tpot_slo=settings.slo_tpot,
+        delay=predictor.latency,
     )
     return PreparedEngine(scheduler, load, content, slo, resolved, tuple(notes))
 

@@ -5,11 +5,20 @@ from schedsim.policies.base import Gate, Policy, PreemptMode, Release
 from schedsim.policies.composed import Composed
 from schedsim.policies.dlpm import DLPM
 from schedsim.policies.edf import EDF
+from schedsim.policies.las import LAS
+from schedsim.policies.ltr import LTR
+from schedsim.policies.mcsf import MCSF
+from schedsim.policies.mlfq import MLFQ
+from schedsim.policies.multi_bin import MultiBin, MultiBinContinuous
+from schedsim.policies.nested_wait import NestedWait
 from schedsim.policies.orca import Orca
 from schedsim.policies.past_future import PastFuture
+from schedsim.policies.priority import Priority
 from schedsim.policies.qoserve import QoServe
 from schedsim.policies.sarathi import Sarathi
 from schedsim.policies.sglang import SGLang
+from schedsim.policies.sjf import SJF
+from schedsim.policies.srtf import SRTF
 from schedsim.policies.static import Static
 from schedsim.policies.tgi import TGI
 from schedsim.policies.trtllm import TRTLLM
@@ -38,13 +47,29 @@ POLICIES: dict[str, type[Policy]] = {
         PastFuture,
         SGLang,
         Composed,
+        SJF,
+        SRTF,
+        Priority,
+        LAS,
+        MLFQ,
+        LTR,
+        MultiBin,
+        MultiBinContinuous,
+        MCSF,
+        NestedWait,
     )
 }
 
 __all__ = [
     "DLPM",
     "EDF",
+    "LAS",
+    "LTR",
+    "MCSF",
+    "MLFQ",
     "POLICIES",
+    "SJF",
+    "SRTF",
     "TGI",
     "TRTLLM",
     "VLLM",
@@ -55,10 +80,14 @@ __all__ = [
     "Andes",
     "Composed",
     "Gate",
+    "MultiBin",
+    "MultiBinContinuous",
+    "NestedWait",
     "Orca",
     "PastFuture",
     "Policy",
     "PreemptMode",
+    "Priority",
     "QoServe",
     "Release",
     "SGLang",

@@ -96,6 +96,7 @@ class Scheduler:
         self._has_release = overrides(policy, "release")
         self._has_on_tokens = overrides(policy, "on_tokens")
         self._has_on_finish = overrides(policy, "on_finish")
+        self._predictor_learns = predictor is not None and predictor.learns
         self._targets: dict[int, int] = {}
         self._finishing: dict[int, list[Request]] = {}
         self._owed: list[Request] = []
@@ -555,6 +556,9 @@ class Scheduler:
         for request in completion.finished:
             request.status = Status.FINISHED
             request.finished = end
+            if self._predictor_learns:
+                assert self.predictor is not None, "nobody learns"
+                self.predictor.observe(request, self._targets[request.id])
             asks = self._has_release and request not in self.queue
             if asks and self._release(request) is Release.BATCH_END:
                 insort(self.padding, request, key=_by_order)

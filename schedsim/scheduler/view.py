@@ -115,6 +115,11 @@ class StepView:
         return self._scheduler.max_model_len
 
     @property
+    def decision_lag(self) -> int:
+        """Batches that are in flight when one is decided, once the engine is busy."""
+        return self._scheduler.decision_lag
+
+    @property
     def chunks(self) -> list[Chunk]:
         """The prefill chunks planned so far."""
         return list(self._chunks.values())
@@ -148,6 +153,10 @@ class StepView:
             if group and (last is None or group[-1].order > last.order):
                 last = group[-1]
         return last
+
+    def blocks_held(self, request: Request) -> int:
+        """KV blocks of a request that runs, those included that it shares with others."""
+        return len(self._scheduler.kv_cache.block_table(request))
 
     def estimate(self, shape: BatchShape) -> float:
         """Seconds that a batch of this shape takes, by the estimator configured for policies.

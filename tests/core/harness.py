@@ -220,7 +220,8 @@ def simulate(
         predictor=predictor,
         estimator=cost.seconds,
     )
-    load = Load(trace, jobs.split(), concurrency=concurrency)
+    delay = 0.0 if predictor is None else predictor.latency
+    load = Load(trace, jobs.split(), concurrency=concurrency, delay=delay)
     simulation = Simulation(trace, scheduler, load, cost, check_every=check_every)
     journal = Journal()
     simulation.observe(journal, PaperDevice(content, block_size), *observers)

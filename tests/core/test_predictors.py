@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from schedsim.errors import ConfigError
 from schedsim.policies import Policy
@@ -16,7 +17,7 @@ def rng() -> np.random.Generator:
 
 
 def predict(text: str, outputs: list[int], column: float | None = None) -> list[float | None]:
-    predictor = make_predictor(text, rng())
+    predictor = make_predictor(text, rng(), outputs)
     requests = [Request(n, 0.0, 4, 1000, predicted_output=column) for n in range(len(outputs))]
     return [predictor.predict(r, n) for r, n in zip(requests, outputs, strict=True)]
 
@@ -44,9 +45,87 @@ def test_lognormal_noise_repeats_with_the_seed_and_is_at_least_one_token() -> No
     assert predict("lognormal:0", [9, 1]) == [9.0, 1.0]
 
 
+@pytest.mark.parametrize("tau", [-0.6, 0.0, 0.35, 0.8])
+def test_rank_noise_has_the_given_kendall_tau_and_the_law_of_the_truth(tau: float) -> None:
+    outputs = np.random.default_rng(3).permutation(np.arange(1, 3001) ** 2).tolist()
+    values = np.array(predict(f"rank,tau={tau}", outputs), dtype=np.float64)
+    # The standard error of the sample tau of independent pairs is below 2/3 · n^-1/2.
+    assert stats.kendalltau(outputs, values).statistic == pytest.approx(
+        tau, abs=3 * 0.67 / 3000**0.5
+    )
+    assert stats.ks_2samp(outputs, values).pvalue > 0.001
+    assert set(values) <= set(outputs)
+
+
+def test_rank_noise_with_tau_1_is_the_oracle_ties_included() -> None:
+    outputs = [5, 9, 9, 9, 1, 700, 5, 2]
+    assert predict("rank,tau=1", outputs) == [float(n) for n in outputs]
+    assert predict("rank,tau=-1", [1, 2, 3, 4, 5]) == [5.0, 4.0, 3.0, 2.0, 1.0]
+
+
+def test_bins_say_the_middle_of_the_right_bin_or_of_any_other() -> None:
+    outputs = list(range(1, 101))
+    right = predict("bins,count=4", outputs)
+    assert right == [12.5] * 25 + [37.5] * 25 + [62.5] * 25 + [87.5] * 25
+    wrong = predict("bins,count=4,accuracy=0", outputs)
+    assert not any(a == b for a, b in zip(right, wrong, strict=True))
+    assert set(wrong) == {12.5, 37.5, 62.5, 87.5}
+    some = predict("bins,count=4,accuracy=0.8", [50] * 2000 + [100])
+    share = sum(value == 37.5 for value in some) / 2000
+    assert share == pytest.approx(0.8, abs=4 * (0.8 * 0.2 / 2000) ** 0.5)
+    assert predict("bins,count=1,accuracy=0", [8, 10]) == [5.0, 5.0]
+    assert predict("bins,count=10", [1, 2]) == [1.0, 1.1]
+
+
+def test_history_says_the_mean_of_what_the_tenant_finished_lately() -> None:
+    policy = Notes(100)
+    jobs = Jobs(
+        [4] * 6,
+        [3, 9, 6, 2, 8, 1],
+        arrivals=[0, 0, 20, 40, 60, 60],
+        tenants=[1, 2, 1, 1, 1, 3],
+    )
+    simulate(policy, jobs, predictor=make_predictor("history,window=2", rng()))
+    assert policy.seen == {0: None, 1: None, 2: 3.0, 3: 4.5, 4: 4.0, 5: 4.0}
+
+
+def test_column_wants_a_value_for_every_request() -> None:
+    column = np.array([3.5, np.nan])
+    predictor = make_predictor("column,latency=1", rng(), [7], column[:1])
+    assert predictor.latency == 1.0
+    assert predictor.predict(Request(0, 0.0, 4, 10, predicted_output=3.5), 7) == 3.5
+    with pytest.raises(ConfigError, match="request 1 has no predicted_output in the trace"):
+        make_predictor("column", rng(), [7, 8], column)
+    with pytest.raises(ConfigError, match="request 0 has no predicted_output in the trace"):
+        make_predictor("column", rng(), [7, 8])
+
+
+def test_a_late_prediction_delays_the_request_and_not_its_arrival() -> None:
+    policy = Notes(100)
+    jobs = Jobs([4] * 3, [2, 2, 2], arrivals=[0, 1, 10])
+    run = simulate(policy, jobs, predictor=make_predictor("oracle,latency=2.5", rng()))
+    assert [run.requests[n].arrival for n in range(3)] == [0, 1, 10]
+    assert [run.requests[n].released for n in range(3)] == [2.5, 3.5, 12.5]
+    assert [run.requests[n].admitted for n in range(3)] == [2.5, 3.5, 12.5]
+    assert policy.seen == {0: 2.0, 1: 2.0, 2: 2.0}
+    assert run.result.requests["ttft_s"].tolist() == [3.5, 3.5, 3.5]
+
+
+def test_in_a_closed_loop_a_child_waits_for_its_prediction_after_its_think_time() -> None:
+    jobs = Jobs([4] * 2, [2, 2], arrivals=[0, 0], parents=[-1, 0], thinks=[0, 5])
+    run = simulate(Notes(100), jobs, predictor=make_predictor("oracle,latency=2", rng()))
+    assert run.requests[1].arrival == 4.0 + 5.0
+    assert run.requests[1].admitted == 4.0 + 5.0 + 2.0
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("rank,tau=1.5", "tau=1.5 is not in"),
+        ("bins,count=0", "count=0 is below 1"),
+        ("bins,accuracy=2", "accuracy=2.0 is not in"),
+        ("history,window=0", "window=0 is below 1"),
+        ("oracle,latency=inf", "latency=inf must be finite"),
         ("oracel", r"unknown predictor 'oracel'. Did you mean 'oracle'\?"),
         ("oracle,sigma=1", "has no parameter 'sigma'"),
         ("lognormal,sigma=-1", "sigma=-1.0 is not in"),

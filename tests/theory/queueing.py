@@ -9,7 +9,8 @@ from schedsim.costs.linear import LinearCost
 from schedsim.load import Load
 from schedsim.memory import PagedKVCache
 from schedsim.output_limit import Outputs
-from schedsim.policies import VLLM
+from schedsim.policies import VLLM, Policy
+from schedsim.predictors import Predictor
 from schedsim.results import Result, build_result
 from schedsim.scheduler import Scheduler
 from schedsim.simulator import Simulation
@@ -21,8 +22,10 @@ def run_queue(
     tokens: Sequence[int] | npt.NDArray[np.int64],
     cost: LinearCost,
     seats: int,
+    policy: Policy | None = None,
+    predictor: Predictor | None = None,
 ) -> Result:
-    """Run jobs of `tokens` output tokens through `vllm` with ample memory."""
+    """Run jobs of `tokens` output tokens through `policy` (`vllm`) with ample memory."""
     output = np.asarray(tokens, dtype=np.int32)
     count = len(output)
     trace = Trace(
@@ -32,11 +35,12 @@ def run_queue(
         TraceSource("queue", "test", rows_read=count),
     )
     scheduler = Scheduler(
-        VLLM(),
-        PagedKVCache(1_000_000, 16),
+        policy or VLLM(),
+        PagedKVCache(1_000_000, 16, host_blocks=1_000_000),
         max_seqs=seats,
         token_budget=1_000_000,
         max_model_len=1_000_000,
+        predictor=predictor,
     )
     simulation = Simulation(trace, scheduler, Load(trace, Outputs(output, output)), cost)
     simulation.run()
