@@ -253,7 +253,7 @@ def contiguous_decode(
 
 def starts_early(device: torch.device) -> bool:
     """Whether a kernel's programs may take their places while the one before still ends."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    return device.type == "cuda" and tuple(torch.cuda.get_device_capability(device)) >= (9, 0)
 
 
 def _decode(

@@ -313,9 +313,9 @@ def uses_copy_engine(cache: Tensor) -> bool:
     a token, and a 16-bit type with a head dimension that is a power of two."""
     head_dim = cache.shape[3]
     block_stride, token_stride, head_stride = cache.stride()[:3]
-    return (
+    return bool(
         cache.is_cuda
-        and torch.cuda.get_device_capability(cache.device) >= (9, 0)
+        and tuple(torch.cuda.get_device_capability(cache.device)) >= (9, 0)
         and cache.element_size() == 2
         and head_dim == triton.next_power_of_2(head_dim) == head_stride
         and block_stride % token_stride == 0
