@@ -34,13 +34,15 @@ def run_queue(
         output,
         TraceSource("queue", "test", rows_read=count),
     )
+    blocks = int(np.sum(output // 16 + 1))  # room for all of them at once
     scheduler = Scheduler(
         policy or VLLM(),
-        PagedKVCache(1_000_000, 16, host_blocks=1_000_000),
+        PagedKVCache(blocks, 16, host_blocks=blocks),
         max_seqs=seats,
         token_budget=1_000_000,
         max_model_len=1_000_000,
         predictor=predictor,
+        estimator=cost.seconds,
     )
     simulation = Simulation(trace, scheduler, Load(trace, Outputs(output, output)), cost)
     simulation.run()
