@@ -35,7 +35,7 @@ from schedsim.traces.trace import Trace
 from schedsim.traces.writing import write_trace
 
 SHIPPED: Mapping[str, frozenset[Beyond]] = MappingProxyType(
-    {"vllm-v0": frozenset({Beyond.LONE_PREFILL})}
+    dict.fromkeys(("vllm-v0", "mcsf"), frozenset({Beyond.LONE_PREFILL}))
 )
 """What shipped policies do beyond the rules, by the documentation of each."""
 

@@ -86,7 +86,7 @@ def test_parameters_come_from_the_recording_unless_given() -> None:
     assert "policy='priority'" in ended.stdout
     assert "prefill_interval=1" in ended.stdout
     assert schedsim("conform", RECORDED, "--policy", "vllm,fcfs").exit_code == 1
-    assert schedsim("conform", RECORDED, "--policy", "vllm,priority").exit_code == 0
+    assert schedsim("conform", RECORDED, "--policy", "vllm,policy=priority").exit_code == 0
 
 
 def test_a_policy_of_the_users_is_held_to_the_same(tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ def prompt_blocks(chains: Sequence[Sequence[int]], block_size: int) -> PromptBlo
     return PromptBlocks(block_size, offsets, np.array(ids, dtype=np.int64))
 
 
-class Guess:
-    """A predictor that is too short, right or too long, by the request's id."""
+class Guess(Predictor):
+    """Too short, right or too long, by the request's id."""
 
     def predict(self, request: Request, output_tokens: int) -> float:
         return max(1.0, output_tokens * (0.3, 1.0, 0.5, 1.7)[request.id % 4])

@@ -1,5 +1,6 @@
 """VTC: who is admitted, what is charged, and when a counter is lifted; all by hand."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -62,11 +63,11 @@ def test_who_comes_to_an_empty_line_is_lifted_to_the_last_who_left_it() -> None:
     assert policy.counters == {0: 36, 1: 24}
 
 
+@dataclass(frozen=True)
 class Guesses(Predictor):
     """Foresees the same for everyone."""
 
-    def __init__(self, tokens: float) -> None:
-        self.tokens = tokens
+    tokens: float
 
     def predict(self, request: Request, output_tokens: int) -> float | None:
         return self.tokens
