@@ -95,9 +95,9 @@ def fit(iterations: Iterations) -> Parts:
     everywhere = np.ones(len(iterations), dtype=np.bool_)
     scale = _seconds(part(period, everywhere, None), iterations)
     return Parts(
-        host=part(iterations.host, everywhere, scale),
+        host=part(iterations.host, ~np.isnan(iterations.host), scale),
         device=part(iterations.device, everywhere, scale),
-        gap=part(np.nan_to_num(iterations.gap), ~np.isnan(iterations.gap), scale),
+        gap=part(iterations.gap, ~np.isnan(iterations.gap), scale),
     )
 
 
@@ -107,9 +107,11 @@ def _seconds(coefficients: Coefficients, iterations: Iterations) -> Floats:
 
 
 def fitted_periods(parts: Parts, iterations: Iterations) -> Floats:
-    """Seconds of each iteration by the fit; without the gap where none was measured."""
-    gap = np.where(np.isnan(iterations.gap), 0.0, _seconds(parts.gap, iterations))
-    return _seconds(parts.host, iterations) + _seconds(parts.device, iterations) + gap
+    """Seconds that each iteration adds by the fit; no gap where none was measured."""
+    host, device, gap = (
+        _seconds(part, iterations) for part in (parts.host, parts.device, parts.gap)
+    )
+    return iterations.added(host, device, gap)
 
 
 def error_figures(fitted: Floats, measured: Floats) -> dict[str, float | int | None]:
@@ -154,7 +156,8 @@ def _cross_validated(iterations: Iterations) -> dict[str, float | int | None] | 
 
 def _time_shares(iterations: Iterations) -> dict[str, float]:
     total = float(iterations.period.sum())
-    named = (("host", iterations.host), ("device", iterations.device), ("gap", iterations.gap))
+    host = np.where(iterations.hidden, 0.0, iterations.host)
+    named = (("host", host), ("device", iterations.device), ("gap", iterations.gap))
     return {name: float(np.nansum(seconds)) / max(total, 1e-12) for name, seconds in named}
 
 

@@ -36,8 +36,11 @@ class Iterations:
 
     `counts` has a column for each of `COUNTS`, `sizes` one for each field of `BatchShape`. `host`
     is decision to start, `device` start to end, `gap` end to the next decision (s); a gap is NaN
-    where the engine idled before the next decision, and at the end of a run. `row` is the row in
-    the steps of its run.
+    where the engine idled before the next decision, and at the end of a run.
+
+    `hidden` iterations were decided while the one before ran: their `host` passed beside it (NaN
+    where the run did not measure it) and the gap before them reaches to their start; that gap is
+    NaN where the device waited for the host. `row` is the row in the steps of its run.
     """
 
     counts: Floats
@@ -45,6 +48,7 @@ class Iterations:
     host: Floats
     device: Floats
     gap: Floats
+    hidden: npt.NDArray[np.bool_]
     row: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -52,8 +56,12 @@ class Iterations:
 
     @property
     def period(self) -> Floats:
-        """Seconds from the decision to the next one; to the end where no gap is known."""
-        return self.host + self.device + np.nan_to_num(self.gap)
+        """Seconds that each adds to the run: host, unless hidden, device and gap where known."""
+        return self.added(self.host, self.device, self.gap)
+
+    def added(self, host: Floats, device: Floats, gap: Floats) -> Floats:
+        """Their sum as these iterations count it: host where not hidden, gap where one is known."""
+        return np.where(self.hidden, 0.0, host) + device + np.where(np.isnan(self.gap), 0.0, gap)
 
     @property
     def terms(self) -> dict[str, Floats]:
@@ -100,8 +108,15 @@ def iterations_of(run: StoredRun) -> Iterations:
     decided_at, start = column("decided_at"), column("start")
     end = run.steps.column("end").combine_chunks().flatten().to_numpy().astype(np.float64)
     idled = np.diff(run.steps.column("idle_looks").combine_chunks().offsets.to_numpy()) > 0
+    hidden = np.zeros(len(end), dtype=np.bool_)
+    hidden[1:] = decided_at[1:] < end[:-1]
+    measured = column("host_s") if "host_s" in run.steps.column_names else np.nan
+    host = np.where(hidden, measured, start - decided_at)
+    # A device that waited for the host says nothing of the time that it needs itself.
+    waited = np.nan_to_num(decided_at + host, nan=-np.inf)[1:] > end[:-1]
     gap = np.full(len(end), np.nan)
-    gap[:-1] = np.where(idled[1:], np.nan, decided_at[1:] - end[:-1])
+    gap[:-1] = np.where(hidden, start, decided_at)[1:] - end[:-1]
+    gap[:-1][idled[1:] | (hidden[1:] & waited)] = np.nan
     shape = {**size, "decode_context": size["context_tokens"] + size["decode_requests"]}
     work = ("prefill_requests", "decode_requests", "swapped_blocks", "copied_blocks")
     ran = np.flatnonzero(np.any([size[name] > 0 for name in work], axis=0))
@@ -110,9 +125,10 @@ def iterations_of(run: StoredRun) -> Iterations:
     return Iterations(
         counts=np.column_stack(list(counts_of(size.__getitem__).values()))[ran],
         sizes=np.column_stack([shape[field.name] for field in fields(BatchShape)])[ran],
-        host=(start - decided_at)[ran],
+        host=host[ran],
         device=(end - start)[ran],
         gap=gap[ran],
+        hidden=hidden[ran],
         row=ran,
     )
 

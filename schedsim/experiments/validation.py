@@ -272,13 +272,12 @@ def _compared(run: StoredRun, simulated: Path) -> Comparison | None:
 
 
 def _predicted(cost: StepCost, iterations: Iterations) -> npt.NDArray[np.float64]:
-    """The model's seconds of each measured iteration; without the gap where none was measured."""
+    """The model's seconds of each measured iteration; no gap where none was measured."""
     shapes = iterations.shapes()
     if not isinstance(cost, PartedCost):
         return np.array([cost.seconds(shape) for shape in shapes])
-    parts = np.array([cost.parts(shape) for shape in shapes])
-    parts[np.isnan(iterations.gap), 2] = 0.0
-    return np.asarray(parts.sum(axis=1))
+    host, device, gap = np.array([cost.parts(shape) for shape in shapes]).T
+    return iterations.added(host, device, gap)
 
 
 def _metrics(

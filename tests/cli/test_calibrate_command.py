@@ -126,6 +126,32 @@ def test_host_time_and_gaps_come_back_as_they_were(runs: Path, tmp_path: Path) -
     assert printed["metrics"]["ttft_s.mean"]["relative_error"] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_host_time_beside_the_iteration_before_adds_nothing(runs: Path, tmp_path: Path) -> None:
+    content = calibrated(tmp_path / "fitted.json", runs / "light", runs / "heavy")
+    content["parts"] |= {"host": {"base": 1e-3}, "gap": {"base": 5e-4}}
+    made_up = tmp_path / "made_up.json"
+    made_up.write_text(json.dumps(content))
+    done = schedsim(
+        *("run", "--limit", 150, "--blocks", 900, "--rate-scale", 0.5, "--decisions"),
+        *("--step-time", f"fitted:{made_up}", "--decision-lag", 1, "--out", tmp_path / "run"),
+    )
+    assert done.exit_code == 0, done.stderr
+    again = calibrated(tmp_path / "again.json", tmp_path / "run")
+    for part in ("device", "gap"):
+        found = {name: value for name, value in again["parts"][part].items() if value}
+        made = {name: value for name, value in content["parts"][part].items() if value}
+        assert found == pytest.approx(made, rel=1e-6)
+    assert again["residuals"]["in_sample"]["p90"] < 1e-6
+    assert sum(again["residuals"]["time_shares"].values()) == pytest.approx(1.0)
+    validated = schedsim(
+        "validate", "--from", tmp_path / "run", "--calibration", tmp_path / "again.json", "--json"
+    )
+    printed = json.loads(validated.stdout)
+    assert printed["replay"]["same"] is True
+    assert printed["steps"]["p90"] < 1e-6
+    assert printed["metrics"]["ttft_s.mean"]["relative_error"] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_a_run_beyond_what_was_measured_is_noted_once(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "fitted.json"
     calibrated(out, runs / "light")

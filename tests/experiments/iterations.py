@@ -55,4 +55,5 @@ def made_up(size: int = 600, seed: int = 0, noise: float = 0.0, parts: Parts = T
     gap = seconds(parts.gap)
     gap[::10] = np.nan
     host, device = seconds(parts.host), seconds(parts.device)
-    return Iterations(counts, np.column_stack(sizes), host, device, gap, np.arange(size))
+    hidden = np.zeros(size, dtype=np.bool_)
+    return Iterations(counts, np.column_stack(sizes), host, device, gap, hidden, np.arange(size))
