@@ -1,9 +1,12 @@
 """`EngineLoop`: everything that an engine does but run a batch: arrivals, decisions, books."""
 
+import math
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from typing import Protocol
 
+from schedsim.costs.base import StepParts
 from schedsim.errors import PolicyError, SchedsimError
 from schedsim.load import Load
 from schedsim.request import Request
@@ -22,6 +25,9 @@ MAX_IDLE_WAKES = 100_000
 
 PROGRESS_EVERY = 512
 """Iterations between two reports of progress."""
+
+LONGEST_RUN = 10_000
+"""Iterations that are run at once at most, so that Ctrl-C and progress have their turn."""
 
 
 class Observer(Protocol):
@@ -86,6 +92,7 @@ class EngineLoop:
         self._num_decided = 0
         self._futile_preemptions = 0
         self._idle_wakes = 0
+        self._num_failed = 0
 
     def look(self, now: float) -> Batch | None:
         """Take what has arrived by `now` and decide; None, noted in the step log, if nothing runs.
@@ -160,6 +167,60 @@ class EngineLoop:
             self._progress(end, self.num_ended)
         self._watch_for_livelock(batch)
 
+    def run_ahead(self, batch: Batch, now: float, parts_of: Callable[[Batch], StepParts]) -> float:
+        """Run what is known to follow `batch`, which ended last, one iteration after the other.
+
+        That is what `look` at `now` and so on would decide, up to where it might decide otherwise;
+        `parts_of` says how long each one takes. Returns when to look next. The step log has all of
+        them, observers see none: with observers nothing is run ahead.
+
+        Raises:
+            PolicyError: a hook of the policy raised.
+        """
+        if self.observers or self._has_failed_to_reserve():
+            return now
+        scheduler, steps = self._scheduler, self._steps
+        limit = scheduler.steady_after(batch)
+        if limit <= 0:
+            return now
+        if self._check_every is not None:
+            limit = min(limit, self._check_every - 1 - batch.iteration % self._check_every)
+        due = math.inf if self._load.next_time is None else self._load.next_time
+        kv_cache, decode_set = scheduler.kv_cache, scheduler.decode_set
+        reserves_growth = kv_cache.reserves_growth
+        running, waiting = scheduler.num_running, len(scheduler.queue)
+        shape, end, count = copy(batch), self.now, 0
+        for _ in range(min(limit, LONGEST_RUN)):
+            if now >= due or not scheduler.repeat(shape):
+                break
+            count += 1
+            shape.decided_at = now
+            host, duration, gap = parts_of(shape)
+            start = now + host
+            end = start + duration
+            now = end + gap
+            stored = scheduler.stored_tokens
+            steps.append(
+                shape,
+                start,
+                end,
+                self._last_arrival,
+                running,
+                waiting,
+                kv_cache.free_blocks,
+                stored,
+            )
+            if reserves_growth:
+                steps.note_memory(kv_cache.use(stored))
+            decode_set.end(end)
+        if count:
+            self.now = end
+            self._num_decided += count
+            scheduler.end_repeats(count, end)
+            if self._progress is not None and count > -batch.iteration % self._progress_every:
+                self._progress(end, self.num_ended)
+        return now
+
     def wake(self, now: float) -> float | None:
         """When to look again after a look at `now` that ran nothing; None: nothing is left to do.
 
@@ -195,6 +256,13 @@ class EngineLoop:
         )
 
     # ---- inside
+
+    def _has_failed_to_reserve(self) -> bool:
+        """Whether a reservation failed since this was asked last: each failure is counted."""
+        if not self._scheduler.kv_cache.reserves_growth:
+            return False
+        before, self._num_failed = self._num_failed, self._steps.failed_though_enough[-1]
+        return self._num_failed > before
 
     def _take_arrivals(self, now: float) -> None:
         load, scheduler = self._load, self._scheduler

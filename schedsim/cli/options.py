@@ -132,6 +132,15 @@ Check = Annotated[
         min=1,
     ),
 ]
+NoFastForward = Annotated[
+    bool,
+    typer.Option(
+        "--no-fast-forward",
+        help="Decide every iteration by itself, even where the decision is known; slower, with the "
+        "same results.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the summaries as JSON.", rich_help_panel=OUTPUT)
 ]

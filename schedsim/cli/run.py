@@ -75,6 +75,7 @@ def run(
     decisions: options.Decisions = False,
     timeline: options.Timeline = False,
     check: options.Check = None,
+    no_fast_forward: options.NoFastForward = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -107,7 +108,7 @@ def run(
             )
             for spec in policy or ["vllm"]
         ]
-        output = Output(out, decisions, timeline, check, as_json, quiet)
+        output = Output(out, decisions, timeline, check, as_json, quiet, not no_fast_forward)
         directories = check_output(settings, output)
         replayed = prepare_trace(read_for_run(trace, spread_ticks, think_cap, quiet), settings[0])
         run_all(replayed, settings, directories, output, run_policy, unit="s simulated")

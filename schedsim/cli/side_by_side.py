@@ -39,6 +39,7 @@ class Output:
     check: int | None
     as_json: bool
     quiet: bool
+    fast_forward: bool = True
 
 
 class RunOne(Protocol):
@@ -117,7 +118,14 @@ def run_all(
     command = ["schedsim", *sys.argv[1:]]
     outcomes: dict[str, Outcome] = {}
     for label, chosen, directory in zip(names, settings, directories, strict=True):
-        options = RunOptions(directory, output.decisions, output.timeline, output.check, command)
+        options = RunOptions(
+            directory,
+            output.decisions,
+            output.timeline,
+            output.check,
+            output.fast_forward,
+            command,
+        )
         with progress_bar(label, len(trace), output.quiet, unit) as progress:
             outcomes[label] = run_one(trace, chosen, options, progress=progress)
         if outcomes[label].is_interrupted:

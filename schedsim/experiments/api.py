@@ -25,6 +25,7 @@ def simulate(
     cost: StepCost | None = None,
     out: Path | str | None = None,
     check_every: int | None = None,
+    fast_forward: bool = True,
     **settings: Any,
 ) -> Result:
     """Simulate `policy` on `trace` and return its tables and summary.
@@ -32,7 +33,8 @@ def simulate(
     `policy` is a spec string as on the command line, or a policy object of your own. `settings`
     are the fields of `schedsim.config.RunSettings` (model, gpu, blocks, arrivals, seed, …). `cost`
     replaces the step-time model, `out` names a new directory for the result files, and
-    `check_every` N asserts all invariants after every N-th iteration.
+    `check_every` N asserts all invariants after every N-th iteration. `fast_forward` False decides
+    every iteration by itself, slower, with the same results.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -45,7 +47,9 @@ def simulate(
     outcome = run_policy(
         prepare_trace(trace, chosen),
         chosen,
-        RunOptions(None if out is None else Path(out), check_every=check_every),
+        RunOptions(
+            None if out is None else Path(out), check_every=check_every, fast_forward=fast_forward
+        ),
         policy=policy if isinstance(policy, Policy) else None,
         cost=cost,
     )

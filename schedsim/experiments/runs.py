@@ -29,12 +29,17 @@ from schedsim.traces.trace import Trace
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a run writes and checks beside its settings; `command` goes into the manifest."""
+    """What a run writes and checks beside its settings; `command` goes into the manifest.
+
+    Without `fast_forward` every iteration of a simulation is decided by itself, as it also is where
+    `decisions` or `timeline` want to see each of them.
+    """
 
     out: Path | None = None
     decisions: bool = False
     timeline: bool = False
     check_every: int | None = None
+    fast_forward: bool = True
     command: Sequence[str] = ()
 
 
@@ -80,6 +85,7 @@ def run_policy(
         check_every=options.check_every,
         progress=progress,
         command=options.command,
+        fast_forward=options.fast_forward,
     )
     return run_prepared(prepared, options)
 

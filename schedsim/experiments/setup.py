@@ -269,6 +269,7 @@ def prepare_run(
     check_every: int | None = None,
     progress: Callable[[float, int], None] | None = None,
     command: Sequence[str] = (),
+    fast_forward: bool = True,
 ) -> PreparedRun:
     """Build the simulation that `settings` describe on a prepared trace.
 
@@ -296,6 +297,7 @@ def prepare_run(
         slo=engine.slo,
         check_every=check_every,
         progress=progress,
+        fast_forward=fast_forward,
     )
     resolved = {**engine.resolved, "step_time": told}
     notes = (*engine.notes, *notes_on_time(step_time, trace, settings, resolved))

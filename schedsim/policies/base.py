@@ -36,6 +36,25 @@ class Release(Enum):
     BATCH_END = "batch_end"
 
 
+UNTIL_AN_EVENT = 1 << 40
+"""An answer of `steady`: the decision stays until something arrives, finishes or lacks memory."""
+
+DECISION_HOOKS = (
+    "schedule",
+    "group",
+    "group_key",
+    "key",
+    "gate",
+    "budget",
+    "chunk",
+    "reservation",
+    "victim",
+    "displace",
+    "wake_at",
+)
+"""What a decision depends on: whoever overrides one of these has to answer `steady` anew."""
+
+
 class Policy:
     """Decides what runs in an iteration; acts through the verbs of `step`, never on the books.
 
@@ -144,8 +163,13 @@ class Policy:
         Asked after an iteration that only decodes was decided. k promises that the next k - 1 run
         the same requests, a token each, and that no waiting request becomes admissible, as long as
         nothing arrives, finishes or fails to get memory. 1, always right: this iteration only.
+        Those iterations may then run as one, in which no hook is called. The answer of a base class
+        does not count where a subclass overrides one of `DECISION_HOOKS` and not this.
         """
         return 1
+
+    def on_decode_run(self, iterations: int, step: "Step") -> None:
+        """`iterations` iterations that `steady` had promised have run without a decision."""
 
     def release(self, request: Request) -> Release:
         """When a finished request's seat and blocks come free."""
@@ -170,3 +194,36 @@ class Policy:
 def overrides(policy: Policy, hook: str) -> bool:
     """Whether `policy` replaces a hook of the base class; what it leaves alone costs nothing."""
     return getattr(type(policy), hook) is not getattr(Policy, hook) or hook in vars(policy)
+
+
+def trusted_steady(policy: Policy) -> bool:
+    """Whether `steady` was written for the decisions that `policy` makes."""
+    order = type(policy).__mro__
+    owner = {hook: _place(order, hook) for hook in ("steady", *DECISION_HOOKS)}
+    is_own = "steady" in vars(policy) or owner["steady"] < len(order) - 2
+    patched = any(hook in vars(policy) for hook in DECISION_HOOKS)
+    return is_own and not patched and all(owner["steady"] <= owner[hook] for hook in DECISION_HOOKS)
+
+
+def _place(order: tuple[type, ...], hook: str) -> int:
+    return next(place for place, owner in enumerate(order) if hook in vars(owner))
+
+
+def while_full(step: "Step") -> int:
+    """`steady` of a policy that decodes all who run and admits in order as blocks are free.
+
+    Room only gets less while nobody leaves; but a prefix cache may come to hold more of who waits.
+    """
+    if step.has_prefix_cache and step.num_waiting and step.seats > 0:
+        return 1
+    return UNTIL_AN_EVENT
+
+
+def while_nobody_waits(step: "Step") -> int:
+    """`steady` of a policy that decodes all who run, whoever waits or waited."""
+    return 1 if step.num_waiting else UNTIL_AN_EVENT
+
+
+def while_nobody_can_come(step: "Step") -> int:
+    """`steady` of a policy that decodes all who run, whose waiting line moves as time passes."""
+    return 1 if step.num_waiting and step.seats > 0 else UNTIL_AN_EVENT

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Policy
+from schedsim.policies.base import UNTIL_AN_EVENT, Policy, while_full
 from schedsim.policies.preemptive import predicted_output
 from schedsim.policies.static import Static
 from schedsim.request import Request
@@ -133,6 +133,10 @@ class MultiBin(Static):
         firsts = [waiting[0] for waiting in self._open if waiting]
         return min(firsts) + self.max_wait if firsts else None
 
+    def steady(self, step: Step) -> int:
+        """As long as the batch runs."""
+        return UNTIL_AN_EVENT
+
     def on_arrival(self, request: Request, step: Step) -> None:
         """It may complete a batch."""
         number = self._bin_of[request.id]
@@ -202,6 +206,10 @@ class MultiBinContinuous(Policy):
     def reservation(self, request: Request, tokens: int) -> int:
         """All known tokens."""
         return request.num_known_tokens
+
+    def steady(self, step: Step) -> int:
+        """While there is no room for anybody."""
+        return while_full(step)
 
     def on_admit(self, request: Request, step: Step) -> None:
         """The turn of its bin goes on, or begins."""

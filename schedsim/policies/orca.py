@@ -9,7 +9,7 @@ Needs to know: the output limit of each request, for `reserve` limit.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from schedsim.policies.base import Policy
+from schedsim.policies.base import Policy, while_full
 from schedsim.policies.reserving import can_reserve, tokens_to_limit
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
@@ -46,6 +46,10 @@ class Orca(Policy):
             and step.admit(request, request.prompt_tokens, self._room(request, step))
         ):
             pass
+
+    def steady(self, step: Step) -> int:
+        """While there is no room for anybody."""
+        return while_full(step)
 
     def _room(self, request: Request, step: Step) -> int:
         return step.max_model_len if self.reserve == "max" else tokens_to_limit(request)

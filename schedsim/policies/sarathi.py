@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import ClassVar
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Gate, Policy
+from schedsim.policies.base import Gate, Policy, while_full
 from schedsim.policies.vllm import check_watermark
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
@@ -87,6 +87,10 @@ class Sarathi(Policy):
     def reservation(self, request: Request, tokens: int) -> int:
         """All known tokens."""
         return request.num_known_tokens
+
+    def steady(self, step: Step) -> int:
+        """While there is no room for anybody."""
+        return while_full(step)
 
     def _falling_sizes(self, low: int) -> list[int]:
         """The chunk size of each stage, largest first."""

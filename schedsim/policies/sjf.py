@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Policy
+from schedsim.policies.base import Policy, while_full
 from schedsim.policies.preemptive import predicted_output
 from schedsim.request import Request
+from schedsim.scheduler.step import Step
 
 
 @dataclass(slots=True)
@@ -45,3 +46,7 @@ class SJF(Policy):
     def reservation(self, request: Request, tokens: int) -> int:
         """All known tokens."""
         return request.num_known_tokens
+
+    def steady(self, step: Step) -> int:
+        """While there is no room for anybody."""
+        return while_full(step)

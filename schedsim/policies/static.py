@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Policy, Release
+from schedsim.policies.base import UNTIL_AN_EVENT, Policy, Release
 from schedsim.policies.reserving import can_reserve, tokens_to_limit
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
@@ -71,6 +71,10 @@ class Static(Policy):
         """When the first waiting request has waited long enough."""
         first = step.first_waiting
         return None if first is None else self._deadline(first)
+
+    def steady(self, step: Step) -> int:
+        """As long as the batch runs."""
+        return UNTIL_AN_EVENT
 
     def release(self, request: Request) -> Release:
         """With the batch."""

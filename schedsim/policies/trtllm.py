@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Policy
+from schedsim.policies.base import Policy, while_full
 from schedsim.policies.reserving import can_reserve, fits_budget, tokens_to_limit
 from schedsim.request import Request, Status
 from schedsim.scheduler.step import Step
@@ -90,6 +90,10 @@ class TRTLLM(Policy):
     def chunk(self, request: Request, tokens: int, step: Step) -> int:
         """None while decodes have their turn."""
         return 0
+
+    def steady(self, step: Step) -> int:
+        """While there is no room for anybody."""
+        return while_full(step)
 
     def on_arrival(self, request: Request, step: Step) -> None:
         """A line of its own, to look further than its head."""

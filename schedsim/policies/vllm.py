@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Gate, Policy
+from schedsim.policies.base import Gate, Policy, while_full
 from schedsim.request import Request, Status
 from schedsim.scheduler.step import Step
 
@@ -152,6 +152,10 @@ class VLLM(Policy):
             # vLLM counts its null block among the blocks.
             need += int(self.watermark * (step.total_blocks + 1))
         return Gate.ADMIT if need <= step.free_blocks else Gate.STOP
+
+    def steady(self, step: Step) -> int:
+        """While there is no room for anybody, unless prefills are counted."""
+        return 1 if self.prefill_interval > 1 else while_full(step)
 
     def victim(self, needy: Request, step: Step) -> Request | None:
         """The latest admitted, or the least urgent of all."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Gate, Policy, PreemptMode
+from schedsim.policies.base import Gate, Policy, PreemptMode, while_full
 from schedsim.policies.vllm import check_watermark, urgency
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
@@ -158,6 +158,12 @@ class VLLMv0(Policy):
             return Gate.ADMIT
         # New prompts need not wait for who is swapped out where they share an iteration.
         return Gate.SKIP if request.is_swapped and self.chunked else Gate.STOP
+
+    def steady(self, step: Step) -> int:
+        """While there is no room for anybody, and no head of the line whose time may come."""
+        if step.num_waiting and (self.delay_factor or step.num_swapped or self.policy != "fcfs"):
+            return 1
+        return while_full(step)
 
     def on_admit(self, request: Request, step: Step) -> None:
         """It may be less urgent than the head of the line."""

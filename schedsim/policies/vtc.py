@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Gate, Policy
+from schedsim.policies.base import Gate, Policy, while_nobody_can_come
 from schedsim.policies.tenants import TenantLines
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
@@ -95,6 +95,10 @@ class VTC(Policy):
     def reservation(self, request: Request, tokens: int) -> int:
         """As `reserve` says; known tokens are tested, not taken."""
         return _longest(request) if self.reserve == "output" else tokens
+
+    def steady(self, step: Step) -> int:
+        """While nobody can be admitted, whoever's turn it is."""
+        return while_nobody_can_come(step)
 
     def on_arrival(self, request: Request, step: Step) -> None:
         """Count it; who had nobody in line starts level with those who wait."""

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn
 
 from schedsim.memory.base import Found, KVCache
-from schedsim.policies.base import Policy, Release, overrides
+from schedsim.policies.base import Policy, Release, overrides, trusted_steady
 from schedsim.policies.blame import blame_policy
 from schedsim.request import Request, Status
 from schedsim.scheduler.batch import Batch, BatchShape, Completion
@@ -96,6 +96,8 @@ class Scheduler:
         self._has_release = overrides(policy, "release")
         self._has_on_tokens = overrides(policy, "on_tokens")
         self._has_on_finish = overrides(policy, "on_finish")
+        self._has_on_decode_run = overrides(policy, "on_decode_run")
+        self._is_steady = trusted_steady(policy)
         self._predictor_learns = predictor is not None and predictor.learns
         self._targets: dict[int, int] = {}
         self._finishing: dict[int, list[Request]] = {}
@@ -242,6 +244,78 @@ class Scheduler:
                 self._give_back(request)
             self.padding.clear()
         return completion
+
+    def steady_after(self, batch: Batch) -> int:
+        """How many iterations after `batch`, the last that ended, are known to run what it ran.
+
+        As long as nothing arrives and no decode lacks memory: the policy says that it decides the
+        same, and nobody finishes in them. `repeat` books them.
+
+        Raises:
+            PolicyError: `steady` raised, or gave no number.
+        """
+        finishing = self._finishing
+        next_end = self.decode_set.counter + 1
+        if (
+            not self._is_steady
+            or next_end in finishing
+            or not batch.runs_decodes
+            or batch.prefills
+            or batch.preempted
+            or batch.transfers
+            or self.held
+            or self.prefilling
+            or self._in_flight
+            or not self.decode_set.members
+            or len(self.decode_set.members) != batch.decode_requests
+        ):
+            return 0
+        step = self._step
+        try:
+            promised = step.whole(self.policy.steady(step), None, "`steady`")
+        except (Exception, SystemExit) as error:  # as in `add`
+            self._blame_policy(error, f"in `steady` after iteration {batch.iteration}")
+        return min(promised - 1, min(finishing) - next_end)
+
+    def repeat(self, shape: BatchShape) -> bool:
+        """Decide one more iteration that decodes the whole set; False, and no change, if it cannot.
+
+        It cannot where a block is missing or blocks would move. `shape` becomes its shape.
+        """
+        kv_cache = self.kv_cache
+        if self.needs_free_block:
+            if len(kv_cache.needy) >= kv_cache.free_blocks:
+                return False
+        elif not kv_cache.can_grow_all():
+            return False
+        if kv_cache.reserves_growth and kv_cache.needy:
+            return False
+        shape.decode_context = self.decode_set.context
+        kv_cache.grow_all()
+        self.stored_tokens += shape.decode_requests
+        self.decode_set.advance()
+        kv_cache.advance()
+        if self.has_prefix_cache:
+            self.stored_tokens -= kv_cache.commit() * kv_cache.block_size
+        return True
+
+    def end_repeats(self, iterations: int, end: float) -> None:
+        """Tell the policy of `iterations` repeated ones, the last of which ended at `end`.
+
+        Raises:
+            PolicyError: a hook raised.
+        """
+        step, policy = self._step, self.policy
+        step.iteration += iterations
+        step.now = end
+        try:
+            if self._has_on_tokens:
+                for request in self.decode_set.members:
+                    policy.on_tokens(request, iterations, step)
+            if self._has_on_decode_run:
+                policy.on_decode_run(iterations, step)
+        except (Exception, SystemExit) as error:  # as in `add`
+            self._blame_policy(error, f"after iteration {step.iteration - 1}")
 
     def wake_at(self) -> float | None:
         """When the policy wants to be asked again after an empty batch.

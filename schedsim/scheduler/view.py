@@ -64,6 +64,11 @@ class StepView:
         return self._scheduler.num_running
 
     @property
+    def has_prefix_cache(self) -> bool:
+        """Whether the memory keeps what was computed for others that begin alike."""
+        return self._scheduler.has_prefix_cache
+
+    @property
     def num_prefilling(self) -> int:
         """Running requests whose known tokens are not all computed."""
         return len(self._scheduler.prefilling)

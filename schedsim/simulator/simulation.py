@@ -20,8 +20,7 @@ from schedsim.traces.trace import Trace
 class Simulation(Backend):
     """Owns the absolute time of its replica in float64 seconds; SimPy only wakes it.
 
-    One SimPy event an iteration: nothing else in here is an event, so `_process` is the place where
-    runs of iterations can become one.
+    One SimPy event an iteration, or a run of iterations that are known to follow each other.
     """
 
     def __init__(
@@ -34,8 +33,13 @@ class Simulation(Backend):
         slo: SLO | None = None,
         check_every: int | None = None,
         progress: Callable[[float, int], None] | None = None,
+        fast_forward: bool = True,
     ) -> None:
-        """`cost` says how long an iteration takes, or when each one of another run was."""
+        """`cost` says how long an iteration takes, or when each one of another run was.
+
+        `fast_forward`: iterations whose decisions are known in advance are not decided one by one;
+        the results are the same.
+        """
         super().__init__(
             trace,
             scheduler,
@@ -46,6 +50,7 @@ class Simulation(Backend):
             progress=progress,
         )
         self._cost = cost
+        self._fast_forward = fast_forward
 
     def run(self) -> bool:
         env = simpy.Environment()
@@ -72,7 +77,7 @@ class Simulation(Backend):
 
         What a model says of the engine's own time passes before and after the batch.
         """
-        loop = self._loop
+        loop, fast_forward = self._loop, self._fast_forward
         parts_of = _parts_of(cost)
         seconds = None if isinstance(cost, PartedCost) else cost.seconds
         now = 0.0
@@ -96,8 +101,10 @@ class Simulation(Backend):
             yield env.timeout(end - now)
             loop.finish(batch, start, end)
             now = end + gap
-            if gap:
-                yield env.timeout(gap)
+            if fast_forward and batch.runs_decodes:
+                now = loop.run_ahead(batch, now, parts_of)
+            if now > env.now:
+                yield env.timeout(now - env.now)
 
     def _overlapped(
         self, env: simpy.Environment, cost: StepCost
