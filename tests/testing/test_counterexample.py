@@ -1,6 +1,7 @@
 """What a failed check hands over: a small trace, a timeline, and a command that runs it again."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,8 @@ def test_drawn_settings_have_room_for_most_of_the_trace(data: st.DataObject, tra
 def test_users_whose_requests_have_several_follow_ups_are_no_violation() -> None:
     """Found in the `deep` profile: the twin with other ids was a load of another order."""
     parents = [-1, -1, -1, 2, -1, -1, 2, 2]
-    trace = Jobs([2] * 8, [3] * 8, limits=[5] * 8, parents=parents).trace()
+    trace = Jobs([2] * 8, [3] * 8, parents=parents).trace()
+    trace = replace(trace, max_output_tokens=trace.output_tokens)
     sizes = {"blocks": 40, "block_size": 4, "max_model_len": 20, "max_seqs": 3, "token_budget": 16}
     chosen = make_settings(concurrency=3, decision_lag=0, **sizes)
     violation, records = examine(Case(trace, chosen, (0,) * 8), VLLM)
