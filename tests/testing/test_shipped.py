@@ -84,6 +84,7 @@ POLICY_SPECS: list[tuple[str, list[Claim]]] = [
     ("past-future", []),
     ("sglang", []),
     ("sglang,order=lpm", []),
+    ("sglang,order=dfs-weight", []),
     ("composed", FCFS),
     ("composed,admit=reserve", NO_OVERTAKING),
     ("composed,order=srtf,admit=peak,victim=longest,mode=swap", []),
