@@ -23,6 +23,7 @@ def check_allocator(
     are the same every time; after a failure `max_shrinks` attempts are made at a shorter one.
 
     Raises:
+        ConfigError: `factory` is not one, as for `AllocatorMachine.of`.
         AllocatorViolation: the manager broke its contract or raised; lists the calls that lead
             there, as few as were found.
     """
