@@ -62,7 +62,8 @@ def conform(
     if not comparison.same:
         print_comparison(comparison)
         raise typer.Exit(EXIT_DIFFERENT)
+    recordings = "1 recording" if len(paths) == 1 else f"{len(paths):,} recordings"
     typer.echo(
-        f"{len(paths):,} recordings, {iterations:,} iterations, the same: {scheduled:,} scheduled "
-        f"entries, {preemptions:,} preemptions"
+        f"{recordings}, {iterations:,} iterations, the same: {scheduled:,} scheduled entries, "
+        f"{preemptions:,} preemptions"
     )
