@@ -33,7 +33,7 @@ def check_allocator(
     assert default is not None, "Hypothesis has no profile"
     chosen = hypothesis_settings(
         default,
-        max_examples=examples or default.max_examples,
+        max_examples=default.max_examples if examples is None else examples,
         database=None,
         deadline=None,
         phases=(Phase.generate, Phase.shrink),

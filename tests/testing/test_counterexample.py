@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from schedsim import read_trace, write_trace
 from schedsim.config import RunSettings
+from schedsim.errors import ConfigError
+from schedsim.policies import VLLM
 from schedsim.testing import PolicyViolation, check_policy, settings, traces
 from schedsim.traces.trace import Trace
 from tests.cli.commands import schedsim
@@ -79,3 +81,16 @@ def test_drawn_settings_have_room_for_most_of_the_trace(data: st.DataObject, tra
     assert isinstance(chosen, RunSettings)
     assert chosen.blocks is not None
     assert chosen.blocks >= 1
+
+
+def test_what_is_no_policy_or_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a VLLM that is made already.* lambda: VLLM\("):
+        check_policy(VLLM(), examples=1)  # type: ignore[arg-type]
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is no folder"):
+        check_policy("vllm", examples=1, folder=tmp_path / "file")
+
+
+def test_a_rule_is_named_once() -> None:
+    with pytest.raises(PolicyViolation, match=r"^deadlock: policy 'NeverGoesOn'"):
+        check_policy(mutants.NeverGoesOn, max_shrinks=5)
