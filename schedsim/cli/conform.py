@@ -45,7 +45,7 @@ def conform(
 ) -> None:
     """Decide recorded runs again; exit code 0: all the same, 1: the first difference is shown.
 
-    A recording holds its inputs in its first line, and what vLLM's own scheduler made of them, an
+    A recording of vLLM's own scheduler has its inputs in the first line, then an
     iteration a line. Every record is compared, block ids included.
     """
     paths = find_recordings(recorded)
