@@ -153,10 +153,11 @@ def test_the_simulator_swaps_the_same_blocks(tmp_path: Path, caching: str, lag: 
         ("vattention,tokens_per_page=3,host_blocks=50", "preemptions"),
     ],
 )
+@pytest.mark.parametrize("lag", [0, 1])
 def test_every_memory_manager_is_replayed(
-    tmp_path: Path, policy: str, memory: str, happens: str
+    tmp_path: Path, policy: str, memory: str, happens: str, lag: int
 ) -> None:
-    common = ("--limit", 24, "--token-scale", 0.05, "--all-at-once", "-q")
+    common = ("--limit", 24, "--token-scale", 0.05, "--all-at-once", "-q", "--decision-lag", lag)
     common += ("--blocks", 30, "--block-size", 4, "--max-seqs", 6)
     common += ("--policy", policy, "--memory", memory, "--predictor", "lognormal,sigma=1.5")
     common += ("--max-model-len", 110, "--max-output", "factor:4", "--decisions", "--check")

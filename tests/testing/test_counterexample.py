@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schedsim import read_trace, write_trace
 from schedsim.config import RunSettings, make_settings
+from schedsim.errors import ConfigError
 from schedsim.policies import VLLM
 from schedsim.testing import PolicyViolation, check_policy, settings, traces
 from schedsim.testing.policy_check import Case, examine
@@ -95,3 +96,16 @@ def test_users_whose_requests_have_several_follow_ups_are_no_violation() -> None
     violation, records = examine(Case(trace, chosen, (0,) * 8), VLLM)
     assert violation is None
     assert len(records) > 3
+
+
+def test_what_is_no_policy_or_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a VLLM that is made already.* lambda: VLLM\("):
+        check_policy(VLLM(), examples=1)  # type: ignore[arg-type]
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is no folder"):
+        check_policy("vllm", examples=1, folder=tmp_path / "file")
+
+
+def test_a_rule_is_named_once() -> None:
+    with pytest.raises(PolicyViolation, match=r"^deadlock: policy 'NeverGoesOn'"):
+        check_policy(mutants.NeverGoesOn, max_shrinks=5)

@@ -39,6 +39,7 @@ MEMORIES = [
     "paged,free_order=back",
     "paged,prefix_caching=true",
     "paged,prefix_caching=true,host_blocks=6",
+    "paged,prefix_caching=true,free_order=back,host_blocks=6",
     "contiguous,overrun=preempt",
     "contiguous,reserve=max",
     "contiguous,reserve=predicted,margin=0.5",
@@ -59,6 +60,24 @@ def test_a_memory_manager_keeps_its_contract(memory: str) -> None:
 
 FCFS: list[Claim] = [WORK_CONSERVING, StarvationFree(0)]
 NO_OVERTAKING: list[Claim] = [NON_PREEMPTIVE, StarvationFree(0)]
+
+
+OTHER_MEMORIES = [
+    "paged,prefix_caching=true,free_order=back",
+    "radix",
+    "radix,page_size=4",
+    "vattention,tokens_per_page=4",
+    "contiguous,reserve=predicted,compaction=true",
+    "buddy,reserve=exact,overrun=preempt",
+]
+"""Beside those of the kit, with a host tier of any size where they may have one."""
+
+
+@pytest.mark.parametrize("policy", ["vllm", "vllm-v0,preemption=swap", "sglang"])
+@pytest.mark.parametrize("memory", OTHER_MEMORIES)
+def test_a_policy_keeps_the_rules_on_every_memory(policy: str, memory: str) -> None:
+    check_policy(policy, memories=[memory])
+
 
 POLICY_SPECS: list[tuple[str, list[Claim]]] = [
     ("vllm", FCFS),
