@@ -45,7 +45,7 @@ def conform(
 ) -> None:
     """Decide recorded runs again; exit code 0: all the same, 1: the first difference is shown.
 
-    A recording holds its inputs in its first line, and what vLLM's own scheduler made of them, an
+    A recording of vLLM's own scheduler has its inputs in the first line, then an
     iteration a line. Every record is compared, block ids included.
     """
     paths = find_recordings(recorded)
@@ -62,7 +62,8 @@ def conform(
     if not comparison.same:
         print_comparison(comparison)
         raise typer.Exit(EXIT_DIFFERENT)
+    recordings = "1 recording" if len(paths) == 1 else f"{len(paths):,} recordings"
     typer.echo(
-        f"{len(paths):,} recordings, {iterations:,} iterations, the same: {scheduled:,} scheduled "
-        f"entries, {preemptions:,} preemptions"
+        f"{recordings}, {iterations:,} iterations, the same: {scheduled:,} scheduled entries, "
+        f"{preemptions:,} preemptions"
     )

@@ -21,6 +21,8 @@ schedsim run trace.csv.gz --policy vllm --policy sarathi,chunk_size=512 --out re
 
 schedsim run lengths.csv --arrivals poisson:rate=5 --blocks 2048 --slo ttft=0.5,tpot=0.05
 
+schedsim run --gpu a100-40gb --memory contiguous,reserve=predicted --predictor oracle
+
 schedsim run --policy my_policy.py:MyPolicy,alpha=2 --step-time linear:step.toml --check
 """
 

@@ -67,7 +67,7 @@ def kv_blocks(
             if blocks_on(load_gpu(name), tensor_parallel) >= 1
         ]
         raise ConfigError(
-            f"{model.name} leaves no room for a KV block: {each}. "
+            f"{model.name} leaves no room for a KV block of {block_size} tokens: {each}. "
             + "".join(f"{remedy} fits it; " for remedy in remedies)
             + "--blocks N simulates a cache of that size all the same"
         )

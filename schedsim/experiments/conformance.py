@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Any
 
 from schedsim.content import Content
-from schedsim.errors import ResultError
+from schedsim.errors import ConfigError, ResultError
 from schedsim.experiments.recording import RecordedRequest, RecordedSettings, Recording
 from schedsim.memory import KVCache, make_kv_cache
 from schedsim.output_limit import Outputs
@@ -34,10 +34,11 @@ def conform(
     invariant of the scheduler is asserted in each N-th iteration.
 
     Raises:
-        ConfigError, PolicyError: the policy cannot be made.
+        ConfigError, PolicyError: the policy cannot be made, or not on paged memory.
         ResultError: the recording is damaged, or holds a request that can never run.
     """
-    replay = Replay(recording, make_recorded_policy(policy, recording.settings), check_every)
+    spec = recorded_spec(policy, recording.settings)
+    replay = Replay(recording, make_policy(spec), check_every)
     file = recording.file
     iterations = scheduled = preemptions = 0
     before: deque[str] = deque(maxlen=BEFORE)
@@ -52,15 +53,15 @@ def conform(
         preemptions += len(theirs["preempted"])
         before.append(brief(theirs))
     version = recording.settings.vllm
-    headings = f"{file.name}\nvLLM {version}".rstrip(), f"schedsim\n{replay.scheduler.policy!r}"
+    headings = f"{file.name}\nvLLM {version}".rstrip(), f"schedsim\n{spec}"
     return Comparison(headings, iterations, scheduled, preemptions, [], difference)
 
 
-def make_recorded_policy(text: str, settings: RecordedSettings) -> Policy:
-    """The policy of the spec `text`, with the recording's value for every parameter not given.
+def recorded_spec(text: str, settings: RecordedSettings) -> str:
+    """The policy's spec `text`, with the recording's value for every parameter not given.
 
     Raises:
-        ConfigError, PolicyError: as `make_policy`.
+        ConfigError, PolicyError: no such policy, or the file of a user's cannot be read.
     """
     spec = parse_spec(text)
     known = list(inspect.signature(find_policy(spec.name)).parameters)
@@ -70,12 +71,21 @@ def make_recorded_policy(text: str, settings: RecordedSettings) -> Policy:
         for name, value in settings.parameters().items()
         if name in known and name not in given
     ]
-    return make_policy(",".join([text, *taken]))
+    return ",".join([text, *taken])
 
 
 def make_recorded_memory(policy: Policy, settings: RecordedSettings, content: Content) -> KVCache:
-    """The policy's own memory manager in the recording's sizes, caching as the recording says."""
+    """The policy's own memory manager in the recording's sizes, caching as the recording says.
+
+    Raises:
+        ConfigError: it is not `paged`, whose blocks a recording names.
+    """
     spec = parse_spec(policy.default_memory)
+    if spec.name != "paged":
+        raise ConfigError(
+            f"policy {policy.name!r} lives on memory manager {spec.name!r} (default_memory), but "
+            "the block tables of a recording are those of 'paged'"
+        )
     parameters = {**spec.parameters, "prefix_caching": str(settings.enable_prefix_caching)}
     if settings.enable_prefix_caching:
         parameters["stale_keys"] = "true"
@@ -106,7 +116,7 @@ class Replay:
         """`check_every` as for `conform`.
 
         Raises:
-            ConfigError: the policy's memory manager cannot be made.
+            ConfigError: the policy's memory manager is not `paged`.
             ResultError: a request's prompt is not what it says.
         """
         settings = recording.settings

@@ -89,7 +89,7 @@ def with_policy_defaults(settings: RunSettings, policy: Policy) -> RunSettings:
     lag = settings.decision_lag
     return settings.model_copy(
         update={
-            "memory": settings.memory or policy.default_memory,
+            "memory": policy.default_memory if settings.memory is None else settings.memory,
             "decision_lag": policy.default_decision_lag if lag is None else lag,
         }
     )

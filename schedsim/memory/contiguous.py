@@ -10,8 +10,11 @@ from schedsim.memory.reserved import Foresight, Overrun, ReservedKVCache
 
 
 class ContiguousKVCache(ReservedKVCache):
-    """With `compaction`, all ranges are slid down when a request finds no hole though enough is
-    free in total. That copies every block that lies too high, in the order of their places."""
+    """Any run of free blocks will do; the first that is long enough is taken.
+
+    With `compaction`, all ranges are slid down when a request finds no hole though enough is free
+    in total. That copies every block that lies too high, in the order of their places.
+    """
 
     def __init__(
         self,

@@ -71,8 +71,9 @@ class MCSF(Policy):
         return Gate.ADMIT if fits else Gate.STOP
 
     def chunk(self, request: Request, tokens: int, step: Step) -> int:
-        """The whole prompt; one that is longer than the budget runs without other prefills."""
-        return tokens if tokens <= step.tokens_left or not step.chunks else 0
+        """The whole prompt, where the budget has room for it; a longer one runs alone."""
+        runs_alone = step.tokens_left == step.token_budget
+        return tokens if tokens <= step.tokens_left or runs_alone else 0
 
     def on_admit(self, request: Request, step: Step) -> None:
         """It holds blocks until its predicted end."""

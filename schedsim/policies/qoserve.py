@@ -4,13 +4,17 @@ Source: Goel et al., "QoServe: Breaking the Silos of LLM Inference Serving" (ear
 ASPLOS'26, sections 3.2 to 3.6 and algorithm 1 (read); its artifact, microsoft/sarathi-serve at
 72339db, `deadline_scheduler.py` and `sequence.py` (read). From the artifact: the grid and the
 margin of the chunk search, a late first token moving the deadlines of those after it, relegation of
-requests that hold no memory yet. Left out: the non-interactive class (a trace has no target for the
-last token; who has no target here has `patience`), the sweep that adapts alpha to the load, and
-preferring to relegate the free tier, which the artifact leaves out as well: priorities only order
-who is relegated. The artifact never preempts for memory; here the latest admitted is recomputed.
-Needs to know: the targets of each request, or the run's, and an estimate of the step time.
+requests that hold no memory yet, the deadline of the non-interactive class (600 s; 1,800 s in its
+third tier) and its pace of 0.4 s a token (in its experiments). There a lottery assigns the tiers;
+here the class is who has no target for its first token. Left out: the sweep that adapts alpha to
+the load, and preferring to relegate the free tier, which the artifact leaves out as well:
+priorities only order who is relegated. The artifact never preempts for memory; here the latest
+admitted is recomputed.
+Needs to know: the targets of each request, or the run's, and an estimate of the step time; of the
+non-interactive class predicted outputs.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +23,7 @@ from typing import ClassVar
 
 from schedsim.errors import ConfigError
 from schedsim.policies.base import Policy
-from schedsim.policies.deadlines import check_patience, first_token_due, run_prefills_by
+from schedsim.policies.deadlines import run_prefills_by
 from schedsim.request import Request, Status
 from schedsim.scheduler.step import Step
 
@@ -40,13 +44,11 @@ class _Decodes:
     lines: dict[float, list[tuple[float, int]]] = field(default_factory=dict)
     members: dict[int, tuple[float, int]] = field(default_factory=dict)
 
-    def join(self, request: Request, second_token_due: float) -> None:
-        """`request` decodes from the next iteration on."""
-        if request.tpot_slo is None:
-            return
-        entry = (second_token_due - request.tpot_slo * self.iterations, request.id)
+    def join(self, request: Request, tpot: float, second_token_due: float) -> None:
+        """`request` decodes from the next iteration on, a token due every `tpot` seconds."""
+        entry = (second_token_due - tpot * self.iterations, request.id)
         self.members[request.id] = entry
-        heappush(self.lines.setdefault(request.tpot_slo, []), entry)
+        heappush(self.lines.setdefault(tpot, []), entry)
 
     def leave(self, request: Request) -> None:
         """`request` decodes no more, if it did."""
@@ -54,7 +56,7 @@ class _Decodes:
 
     def next_due(self) -> float:
         """The earliest time at which a token of the next iteration is due; inf if none is."""
-        earliest = float("inf")
+        earliest = math.inf
         for tpot in list(self.lines):
             line = self.lines[tpot]
             while line and self.members.get(line[0][1]) is not line[0]:
@@ -77,6 +79,11 @@ class QoServe(Policy):
     iteration, is relegated, once and for good: it stands behind all others. A prefill that is under
     way is passed over for one that ranks before it, unless one iteration's delay would make it
     late. Admission takes the blocks of all known tokens, so prefills never lack any.
+
+    Who has no target for its first token is of the non-interactive class: its last one is due
+    `ttlt` seconds after its arrival. With `batch_tpot` seconds for each token that is predicted, or
+    `expected_output` of them and at most its limit where nothing is, that is when its first one is
+    due; the others follow at that pace, or at its own target's.
     """
 
     name: ClassVar[str] = "qoserve"
@@ -85,21 +92,26 @@ class QoServe(Policy):
     max_chunk: int = 2560
     margin: float = 1.2
     relegation: bool = True
-    patience: float = 600.0
+    ttlt: float = 600.0
+    batch_tpot: float = 0.4
+    expected_output: int = 256
 
     _relegated: dict[int, None] = field(default_factory=dict, init=False, repr=False)
     _decodes: _Decodes = field(default_factory=_Decodes, init=False, repr=False)
     _started: list[tuple[Request, int]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_patience(self.name, self.patience)
-        if not 0.0 <= self.alpha_ms < float("inf"):
+        for parameter in ("ttlt", "batch_tpot", "expected_output"):
+            value = getattr(self, parameter)
+            if not 0.0 < value < math.inf:
+                raise ConfigError(f"policy {self.name!r}: {parameter}={value} is not in (0, inf)")
+        if not 0.0 <= self.alpha_ms < math.inf:
             raise ConfigError(f"policy {self.name!r}: alpha_ms={self.alpha_ms} is not in [0, inf)")
         if self.max_chunk < CHUNK_UNIT:
             raise ConfigError(
                 f"policy {self.name!r}: max_chunk={self.max_chunk} is below {CHUNK_UNIT}"
             )
-        if not 1.0 <= self.margin < float("inf"):
+        if not 1.0 <= self.margin < math.inf:
             raise ConfigError(f"policy {self.name!r}: margin={self.margin} is not in [1, inf)")
 
     def default_token_budget(self, max_model_len: int) -> int:
@@ -128,7 +140,7 @@ class QoServe(Policy):
 
     def key(self, request: Request) -> tuple[int, int, float]:
         """The relegated last and by priority; then deadline and work left."""
-        due = first_token_due(request, self.patience)
+        due = self._first_token_due(request)
         rank = due + request.num_tokens_left * self.alpha_ms * 1e-3
         return (1, request.priority, rank) if request.id in self._relegated else (0, 0, rank)
 
@@ -147,12 +159,26 @@ class QoServe(Policy):
 
     def _join_decodes(self, request: Request, emitted: int, step: Step) -> None:
         """The last decision ran what was left to prefill of `request`: that is token `emitted`."""
-        if request.status is not Status.RUNNING or request.tpot_slo is None:
+        tpot = self._pace(request) if request.ttft_slo is None else request.tpot_slo
+        if request.status is not Status.RUNNING or tpot is None:
             return
         # Where the first token is in flight it comes now at the earliest.
         came = step.now if request.first_token is None else request.first_token
-        first = max(first_token_due(request, self.patience), came)
-        self._decodes.join(request, first + emitted * request.tpot_slo)
+        first = max(self._first_token_due(request), came)
+        self._decodes.join(request, tpot, first + emitted * tpot)
+
+    def _first_token_due(self, request: Request) -> float:
+        """When the first token should come."""
+        if request.ttft_slo is not None:
+            return request.arrival + request.ttft_slo
+        expected = request.predicted_output
+        if expected is None:
+            expected = min(self.expected_output, request.output_limit)
+        return request.arrival + self.ttlt - expected * self._pace(request)
+
+    def _pace(self, request: Request) -> float:
+        """Seconds between tokens of the non-interactive class."""
+        return self.batch_tpot if request.tpot_slo is None else request.tpot_slo
 
     def _size_chunk(self, step: Step) -> float:
         """Cut `step.tokens_left` to what the slack allows; the seconds that the iteration takes."""
@@ -174,7 +200,7 @@ class QoServe(Policy):
         """`key`, but first of all prefills under way that an iteration's delay would make late."""
         if request.status is Status.RUNNING:
             done = now + request.num_tokens_left * pace
-            if done <= first_token_due(request, self.patience) < done + seconds:
+            if done <= self._first_token_due(request) < done + seconds:
                 return (-1, 0, 0.0)
         return self.key(request)
 
@@ -182,7 +208,7 @@ class QoServe(Policy):
         """Admit the head of the line, or relegate it; False if it has to wait."""
         if self.relegation and not (request.preemptions or request.id in self._relegated):
             done = step.now + request.num_tokens_left * pace
-            if done > first_token_due(request, self.patience):
+            if done > self._first_token_due(request):
                 self._relegated[request.id] = None
                 step.rekey(request)
                 return True

@@ -2,8 +2,10 @@
 
 Source: SGLang 0.5.23, `managers/{scheduler,schedule_policy,schedule_batch}.py`,
 `scheduler_components/new_token_ratio_tracker.py` and `mem_cache/prefill_budget.py`, read in the
-source. Left out: mixed chunks, priorities, the overlapped loop (`--decision-lag 1` is vLLM's), the
-orders dfs-weight (no policy sees the tree itself), random, routing-key, hrrn.
+source; for dfs-weight `schedule_policy.py` of several versions, where its walk is the same but for
+equal branches: there the older one goes first, here that of the first in line. Left out: mixed
+chunks, priorities, the overlapped loop (`--decision-lag 1` is vLLM's), the orders random,
+routing-key, hrrn, shortest-prefill-first.
 Needs to know: the output limit of each request, and what the prefix cache holds of it.
 """
 
@@ -14,6 +16,7 @@ from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
 from schedsim.policies.base import Policy
+from schedsim.policies.prefix_order import heaviest_subtree_first, longest_prefix_first
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
 
@@ -21,10 +24,7 @@ CLIP = 4096
 """More output tokens than these are not reckoned with."""
 
 MOST_MATCHED = 128
-"""With more waiting requests, prefixes are not looked up and the order is by arrival."""
-
-SHARED = 32
-"""Cached tokens up to which a request waits for an earlier one that begins with as many alike."""
+"""With more waiting requests, lpm does not look prefixes up: the order is by arrival."""
 
 
 @dataclass(slots=True)
@@ -68,8 +68,9 @@ class SGLang(Policy):
     """An iteration prefills if anyone can be admitted, else it decodes everyone.
 
     Those who wait are looked at in the `order` of arrival (fcfs), longest prefix in the cache first
-    (lpm) or largest output limit first (lof). With lpm, of waiting requests that begin alike and
-    are not cached only the first is prefilled now. A request is admitted if what it has to compute
+    (lpm), along the branches of the cache's tree, the one that most wait for first (dfs-weight), or
+    largest output limit first (lof). With lpm, of waiting requests that begin alike and are not
+    cached only the first is prefilled now. A request is admitted if what it has to compute
     and its limit fit beside the expected rest of all who run: of their limits the new token ratio,
     which begins at 0.7 · `conservativeness`. After one that does not fit nobody is looked at until
     somebody has left. What nothing runs beside is admitted in any case.
@@ -84,7 +85,7 @@ class SGLang(Policy):
     name: ClassVar[str] = "sglang"
     default_memory: ClassVar[str] = "radix"
 
-    order: Literal["fcfs", "lpm", "lof"] = "fcfs"
+    order: Literal["fcfs", "lpm", "dfs-weight", "lof"] = "fcfs"
     chunk_size: int = 8192
     conservativeness: float = 1.0
 
@@ -210,7 +211,9 @@ class SGLang(Policy):
     def _line(self, step: Step) -> Iterator[Request]:
         """Who waits, in order; each is admitted before the next is asked for."""
         if self.order == "lpm" and step.num_waiting <= MOST_MATCHED:
-            yield from _by_prefix(step)
+            yield from longest_prefix_first(step)
+        elif self.order == "dfs-weight":
+            yield from heaviest_subtree_first(step)
         else:
             while (request := step.first_waiting) is not None:
                 yield request
@@ -245,25 +248,3 @@ def _rest(request: Request) -> int:
 
 def _whole_pages(tokens: int, step: Step) -> int:
     return step.blocks_for(tokens) * step.block_size
-
-
-def _by_prefix(step: Step) -> list[Request]:
-    """The waiting line by what the cache holds, most first; who shall wait for another at its end.
-
-    Of those with at most `SHARED` cached tokens that begin with the same `SHARED` tokens (whole
-    pages of them) only the first is not put last.
-    """
-    matched: list[tuple[int, int, Request]] = []
-    last: list[Request] = []
-    beginnings: set[int] = set()
-    page = step.blocks_for(SHARED) - 1
-    for place, request in enumerate(step.waiting):
-        cached = step.cached_tokens(request)
-        beginning = step.content_key(request, page) if cached <= SHARED else None
-        if beginning in beginnings:
-            last.append(request)
-            continue
-        if beginning is not None:
-            beginnings.add(beginning)
-        matched.append((-cached, place, request))
-    return [request for _, _, request in sorted(matched)] + last

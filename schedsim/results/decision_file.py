@@ -34,8 +34,8 @@ class DecisionFile:
         meta = None if first is None else parse(self.path, 1, first).get("meta")
         if not isinstance(meta, dict):
             raise ResultError(
-                f"{self.path}, line 1: no 'meta', so this is no decision record; "
-                "schedsim run --decisions writes one"
+                f"{self.path}, line 1: no 'meta', so this is neither a decision record, which "
+                "schedsim run --decisions writes, nor a recording"
             )
         self.meta: dict[str, Any] = meta
 
@@ -78,7 +78,7 @@ class DecisionFile:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ResultError(
                 f"{self.path}: the gzip stream is damaged after {number:,} whole lines ({error}); "
-                "run it again with --decisions"
+                "write or copy it again"
             ) from None
         except UnicodeDecodeError as error:
             raise ResultError(f"{self.path}, line {number + 1}: no UTF-8 text ({error})") from None

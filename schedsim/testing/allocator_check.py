@@ -23,6 +23,7 @@ def check_allocator(
     are the same every time; after a failure `max_shrinks` attempts are made at a shorter one.
 
     Raises:
+        ConfigError: `factory` is not one, as for `AllocatorMachine.of`.
         AllocatorViolation: the manager broke its contract or raised; lists the calls that lead
             there, as few as were found.
     """
@@ -32,7 +33,7 @@ def check_allocator(
     assert default is not None, "Hypothesis has no profile"
     chosen = hypothesis_settings(
         default,
-        max_examples=examples or default.max_examples,
+        max_examples=default.max_examples if examples is None else examples,
         database=None,
         deadline=None,
         phases=(Phase.generate, Phase.shrink),

@@ -1,7 +1,9 @@
 """`AllocatorChecks`: what `AllocatorMachine` knows of its engine and asserts after every step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, NoReturn
+from functools import wraps
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
@@ -43,6 +45,21 @@ class Failures:
                 raise Enough
 
 
+def told(body: Callable[..., None]) -> Callable[..., None]:
+    """A method of the machine, with what a manager raises told like what it does wrong."""
+
+    @wraps(body)
+    def telling(machine: "AllocatorChecks", **drawn: Any) -> None:
+        try:
+            body(machine, **drawn)
+        except AllocatorViolation:
+            raise
+        except Exception as error:  # a manager is foreign code: anything may come out of it
+            machine._fail(f"raises {type(error).__name__}: {error}", error)
+
+    return telling
+
+
 class AllocatorChecks(RuleBasedStateMachine):
     """The requests around a memory manager, by where they stand, and what must hold of them.
 
@@ -72,8 +89,11 @@ class AllocatorChecks(RuleBasedStateMachine):
 
     @invariant()
     def books_hold(self) -> None:
-        if not hasattr(self, "kv_cache"):
-            return
+        if hasattr(self, "kv_cache"):
+            self._expect_books()
+
+    @told
+    def _expect_books(self) -> None:
         self._expect_conservation()
         self._expect_slots()
         try:
@@ -103,6 +123,21 @@ class AllocatorChecks(RuleBasedStateMachine):
             )
         if kv_cache.num_swapped != len(self.swapped):
             self._fail(f"num_swapped is {kv_cache.num_swapped}, {len(self.swapped)} are")
+        self._expect_use(tables, len(held))
+
+    def _expect_use(self, tables: dict[int, tuple[int, ...]], num_held: int) -> None:
+        """What is reported of the slots adds up to those of the held blocks."""
+        size, stored = self.kv_cache.block_size, dict[int, int]()
+        for request in [*self.running, *self.padding]:
+            left = request.num_computed_tokens
+            for block in tables[request.id]:
+                stored[block] = max(stored.get(block, 0), min(left, size))
+                left -= min(left, size)
+        use = self.kv_cache.use(sum(stored.values()))
+        free = (self.kv_cache.total_blocks - num_held) * size
+        wrong = min(use) < 0 or use.external_waste > free
+        if wrong or use.stored + use.reserved + use.internal_waste != num_held * size:
+            self._fail(f"{use}; {num_held * size} slots are held and {free} free")
 
     def _expect_slots(self) -> None:
         """Every computed or planned token has a slot, and who lacks the next one is needy."""

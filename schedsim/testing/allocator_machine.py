@@ -3,22 +3,21 @@
 import inspect
 from array import array
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from schedsim.content import Content
+from schedsim.errors import ConfigError
 from schedsim.memory.base import KVCache
 from schedsim.output_limit import Outputs
 from schedsim.request import Request
 from schedsim.scheduler.decode_set import DecodeSet
-from schedsim.testing.allocator_checks import Failures, name_of
+from schedsim.testing.allocator_checks import Failures, name_of, told
 from schedsim.testing.allocator_engine import LENGTH, OUTPUT, PROMPT, REQUESTS, AllocatorEngine
 from schedsim.testing.paper import VOCAB, Paper
-from schedsim.testing.violations import AllocatorViolation
 from schedsim.traces.trace import PromptBlocks, Trace, TraceSource
 
 Factory = Callable[[], KVCache] | Callable[[int, int, Content], KVCache]
@@ -28,21 +27,6 @@ _TOKENS = st.integers(1, PROMPT)
 _CHAIN: st.SearchStrategy[list[int]] = st.one_of(
     st.just([]), st.just([0] * PROMPT), st.lists(st.integers(0, 1), max_size=PROMPT)
 )
-
-
-def _told(rule_body: Callable[..., None]) -> Callable[..., None]:
-    """The rule, with what a manager raises told like what it does wrong."""
-
-    @wraps(rule_body)
-    def told(machine: "AllocatorMachine", **drawn: Any) -> None:
-        try:
-            rule_body(machine, **drawn)
-        except AllocatorViolation:
-            raise
-        except Exception as error:  # a manager is foreign code: anything may come out of it
-            machine._fail(f"raises {type(error).__name__}: {error}", error)
-
-    return told
 
 
 class AllocatorMachine(AllocatorEngine):
@@ -71,7 +55,12 @@ class AllocatorMachine(AllocatorEngine):
         sizes, and `content` says what the tokens are, which a prefix cache has to know.
         `contiguous`: the manager claims that every block table is a run of consecutive ids.
         `fragments`: it may refuse though enough blocks are free.
+
+        Raises:
+            ConfigError: `factory` takes something else. What it makes is looked at when it runs,
+                and raises the same where it is no memory manager.
         """
+        _takes_sizes(factory)
         made = {
             "factory": staticmethod(factory),
             "contiguous": contiguous,
@@ -112,24 +101,33 @@ class AllocatorMachine(AllocatorEngine):
         self.steps = []
         kv_cache = self.kv_cache
         self._note(f"{kv_cache.total_blocks} blocks of {kv_cache.block_size} slots")
+        self._begin()
+
+    @told
+    def _begin(self) -> None:
         self._expect_key_error(self.waiting[0], "which holds nothing")
 
     def _make(self, blocks: int, block_size: int, content: Content) -> KVCache:
         make: Callable[..., KVCache] = type(self).factory
-        if _takes_sizes(make):
-            return make(blocks, block_size, content)
-        kv_cache = make()
-        assert not kv_cache.has_prefix_cache, (
-            "the factory of a prefix cache takes (blocks, block_size, content): what it finds "
-            "depends on the content of the machine's requests"
-        )
+        takes_sizes = _takes_sizes(make)
+        kv_cache = make(blocks, block_size, content) if takes_sizes else make()
+        if not isinstance(kv_cache, KVCache):
+            raise ConfigError(
+                f"the factory makes a {type(kv_cache).__name__}, which is no "
+                "schedsim.memory.KVCache; wrap an allocator in adapt(allocator, blocks, block_size)"
+            )
+        if kv_cache.has_prefix_cache and not takes_sizes:
+            raise ConfigError(
+                "the factory of a prefix cache takes (blocks, block_size, content): what it finds "
+                "depends on the content of the machine's requests"
+            )
         return kv_cache
 
     # ---- rules: planning an iteration
 
     @precondition(lambda self: len(self.waiting) > len(self.swapped))
     @rule(count=st.integers(1, REQUESTS), tokens=_TOKENS, spare=st.integers(0, 8))
-    @_told
+    @told
     def admit(self, count: int, tokens: int, spare: int) -> None:
         """The first few of the line."""
         for request in [r for r in self.waiting if not r.is_swapped][:count]:
@@ -137,7 +135,7 @@ class AllocatorMachine(AllocatorEngine):
 
     @precondition(lambda self: self.swapped)
     @rule(pick=_PICK, tokens=_TOKENS, spare=st.integers(0, 8))
-    @_told
+    @told
     def swap_in(self, pick: int, tokens: int, spare: int) -> None:
         request_id = list(self.swapped)[pick % len(self.swapped)]
         request = next(r for r in self.waiting if r.id == request_id)
@@ -166,40 +164,40 @@ class AllocatorMachine(AllocatorEngine):
 
     @precondition(lambda self: self._prefilling())
     @rule(pick=_PICK, tokens=_TOKENS)
-    @_told
+    @told
     def extend(self, pick: int, tokens: int) -> None:
         prefilling = self._prefilling()
         self._extend(prefilling[pick % len(prefilling)], tokens)
 
     @precondition(lambda self: self._decoding() and self.decodes is None)
     @rule()
-    @_told
+    @told
     def decode_all(self) -> None:
         """The whole set at once, where all find room."""
         self._decode_all()
 
     @precondition(lambda self: self._decoding() and self.decodes is None)
     @rule(mask=st.integers(1, 2**REQUESTS - 1))
-    @_told
+    @told
     def decode_some(self, mask: int) -> None:
         """One by one; who is not named, or finds no room, is held."""
         self._decode([r for r in self._decoding() if mask >> r.id & 1])
 
     @precondition(lambda self: self.running)
     @rule(pick=_PICK)
-    @_told
+    @told
     def preempt(self, pick: int) -> None:
         self._preempt(self.running[pick % len(self.running)], swap=False)
 
     @precondition(lambda self: self.running and self.kv_cache.host_blocks)
     @rule(pick=_PICK)
-    @_told
+    @told
     def swap_out(self, pick: int) -> None:
         self._preempt(self.running[pick % len(self.running)], swap=True)
 
     @precondition(lambda self: self.swapped)
     @rule(pick=_PICK)
-    @_told
+    @told
     def forget_swapped(self, pick: int) -> None:
         request_id = list(self.swapped)[pick % len(self.swapped)]
         self._note(f"forget r{request_id}, which is swapped out")
@@ -213,14 +211,14 @@ class AllocatorMachine(AllocatorEngine):
 
     @precondition(lambda self: self.running)
     @rule(gives_back=st.booleans())
-    @_told
+    @told
     def run(self, gives_back: bool) -> None:
         """Book the iteration, write what it computes, read everything, take what finished."""
         self._run(gives_back)
 
     @precondition(lambda self: self.running)
     @rule(iterations=st.integers(1, 12))
-    @_told
+    @told
     def serve(self, iterations: int) -> None:
         """Some iterations that run all they can."""
         for _ in range(iterations):
@@ -233,7 +231,7 @@ class AllocatorMachine(AllocatorEngine):
 
     @precondition(lambda self: self.padding)
     @rule(pick=_PICK)
-    @_told
+    @told
     def give_back(self, pick: int) -> None:
         """A finished request that kept its blocks for a while."""
         self._give_back(self.padding[pick % len(self.padding)])
@@ -246,7 +244,11 @@ def _takes_sizes(factory: Callable[..., KVCache]) -> bool:
         if parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
-    assert len(needed) in (0, 3), "a factory takes nothing or (blocks, block_size, content)"
+    if len(needed) not in (0, 3):
+        raise ConfigError(
+            f"the factory takes {len(needed)} arguments; it takes nothing, or all of (blocks, "
+            "block_size, content)"
+        )
     return len(needed) == 3
 
 

@@ -80,8 +80,7 @@ class _NobodyIdles(Witness):
             for request in scheduler.waiting[: None if self.any_waiting else 1]:
                 if kv_cache.blocks_to_admit(request, request.num_known_tokens) <= spare:
                     return f"request {request.id} waits though a seat, {left} are left"
-        # A request whose known end is in flight is passed over where decisions are taken early.
-        for request in () if decision.decision_lag else _idle(scheduler, batch):
+        for request in _idle(scheduler, batch):
             slots = len(kv_cache.block_table(request)) * kv_cache.block_size
             if slots > request.num_computed_tokens or kv_cache.free_blocks:
                 return f"request {request.id} runs but gets no token though {left} are left"
@@ -89,8 +88,10 @@ class _NobodyIdles(Witness):
 
 
 def _idle(scheduler: Scheduler, batch: Batch) -> list[Request]:
-    ran = {entry.request.id for entry in batch.expand()}
-    return [request for request in scheduler.running if request.id not in ran]
+    """Who runs but gets no token, though its last one is not in flight."""
+    passed = {entry.request.id for entry in batch.expand()}
+    passed.update(request.id for request in scheduler.ending)
+    return [request for request in scheduler.running if request.id not in passed]
 
 
 @dataclass(frozen=True, slots=True)

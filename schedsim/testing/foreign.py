@@ -71,7 +71,7 @@ class _Adapted(KVCache):
             self._allocator.free(request.id)
         except LookupError as error:
             raise KeyError(request.id) from error
-        del self._tables[request.id]
+        self._tables.pop(request.id, None)  # a release of nothing that passes is for the kit to see
         return 0
 
     def block_table(self, request: Request) -> Sequence[int]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from schedsim.config import RunSettings, make_settings
+from schedsim.errors import ConfigError
 from schedsim.policies import POLICIES
 from schedsim.policies.base import Policy
 from schedsim.policies.loading import make_policy
@@ -90,9 +91,12 @@ def check_policy(
     traces, `folder` says where a counterexample is written (default: a new temporary folder).
 
     Raises:
+        ConfigError: no such policy, memory manager or folder.
         PolicyViolation: with the smallest trace found, its timeline and how to run it again.
     """
     make = _factory(policy)
+    if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
+        raise ConfigError(f"folder={str(folder)!r} is no folder; name one, or leave it out")
     if beyond is None:
         name = make().name
         beyond = SHIPPED.get(name, frozenset()) if name in POLICIES else frozenset()
@@ -155,7 +159,7 @@ class _Search:
 
         @hypothesis_settings(
             default,
-            max_examples=examples or default.max_examples,
+            max_examples=default.max_examples if examples is None else examples,
             database=None,
             deadline=None,
             phases=(Phase.generate, Phase.shrink),
@@ -198,7 +202,9 @@ def examine(
         return first.violation, first.records
     again = run_watched(make, trace, chosen, strict=False)
     violation = _differs("determinism", "two runs of the same trace", first, again)
-    if violation is None:
+    # In closed loop a request with several follow-ups takes users from those after it in line, of
+    # whom the twin has more: it would be another load.
+    if violation is None and (chosen.concurrency is None or trace.parent is None):
         renamed = run_renamed(make, trace, chosen)
         violation = _differs("renaming", "with other request ids in the same order", first, renamed)
     if violation is None:
@@ -270,8 +276,17 @@ def command_of(chosen: RunSettings, path: Path) -> str:
     return shlex.join(words)
 
 
-def _factory(policy: str | PolicyFactory) -> PolicyFactory:
-    return (lambda: make_policy(policy)) if isinstance(policy, str) else policy
+def _factory(policy: Any) -> PolicyFactory:
+    if isinstance(policy, str):
+        return lambda: make_policy(policy)
+    if not callable(policy):
+        kind = type(policy).__name__
+        raise ConfigError(
+            f"check_policy is given a {kind} that is made already; every run needs a new one: give "
+            f"the class, or a function that makes one, as lambda: {kind}(...)"
+        )
+    make: PolicyFactory = policy
+    return make
 
 
 def _spec_of(policy: Policy) -> str:

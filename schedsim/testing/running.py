@@ -106,7 +106,7 @@ def _run(
     try:
         prepared.backend.run()
     except PolicyError as error:
-        failure = PolicyViolation(_rule_of(str(error)), str(error))
+        failure = _violation_of(str(error))
     except Exception as error:  # a policy that writes to private state breaks anything
         failure = PolicyViolation("books", f"{type(error).__name__}: {error}")
     handed_over = prepared.backend._loop.requests.values()
@@ -117,9 +117,11 @@ def _run(
     return Ran(watch.records, rejected, watch.violation or failure)
 
 
-def _rule_of(message: str) -> str:
-    rule = message.partition(":")[0]
-    return rule if rule in ("deadlock", "livelock") else "error"
+def _violation_of(message: str) -> PolicyViolation:
+    rule, _, problem = message.partition(": ")
+    if rule in ("deadlock", "livelock"):
+        return PolicyViolation(rule, problem)
+    return PolicyViolation("error", message)
 
 
 def _with_gaps(trace: Trace, max_model_len: int) -> tuple[Trace, list[int]]:

@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from schedsim.config import RunSettings, make_settings
+from schedsim.memory import make_manager
 from schedsim.traces.trace import FloatColumn, IntColumn, PromptBlocks, Trace, TraceSource
 
 STEP_TIME = "linear:vidur-closed-form"
@@ -122,12 +123,13 @@ def settings(
 ) -> RunSettings:
     """Settings under which `policy` serves `trace`: sizes, seats, budget, memory manager and load.
 
-    `memories` are specs of memory managers, to which the host tier is added; `lags` values of
-    `decision_lag`. All that is drawn stands in the settings, so `schedsim run` repeats the run.
+    `memories` are specs of memory managers, to which a host tier is added where they may have one
+    and name none; `lags` values of `decision_lag`. All that is drawn stands in the settings, so
+    `schedsim run` repeats the run.
     """
     capacity = draw(capacities(trace, host_tier=host_tier))
     memory = draw(st.sampled_from(memories))
-    if capacity.host_blocks:
+    if capacity.host_blocks and getattr(make_manager(memory), "host_blocks", None) == 0:
         memory += f",host_blocks={capacity.host_blocks}"
     return make_settings(
         policy=policy,

@@ -112,6 +112,8 @@ def test_a_run_in_which_all_are_rejected_still_reports(tmp_path: Path, policy: s
         ("--model", "llama-3-8", "Did you mean 'llama-3-8b'? Known: llama-2-13b"),
         ("--model", "nowhere/config.json", "config.json"),
         ("--gpu", "h10", "Did you mean 'h100'? Known: a100-40gb"),
+        ("--memory", "", "'' names nothing"),
+        ("--memory", "vattention,page_kib=999999999", "no room for a KV block of "),
         ("--memory", "pagd", "Did you mean 'paged'? Known: "),
         ("--memory", "paged,size=1", "has no parameter 'size'"),
         ("--memory", "contiguous,reserve=some", "must be one of limit, max, predicted"),

@@ -63,7 +63,7 @@ def test_the_first_difference_ends_with_1_side_by_side(tmp_path: Path) -> None:
     ended = schedsim("conform", RECORDED, path)
     assert ended.exit_code == 1
     assert "the first difference is in iteration 11" in ended.stdout
-    for text in (str(path), "vLLM 0.33.0", "VLLM(", f"blocks {name}"):
+    for text in (str(path), "vLLM 0.33.0", "vllm,policy=priority,", f"blocks {name}"):
         assert text in ended.stdout
     assert ended.stderr == ""
 
@@ -83,7 +83,7 @@ def test_a_record_more_or_less_is_a_difference(
 def test_parameters_come_from_the_recording_unless_given() -> None:
     ended = schedsim("conform", RECORDED, "--policy", "vllm,prefill_interval=1")
     assert ended.exit_code == 1
-    assert "policy='priority'" in ended.stdout
+    assert "vllm,prefill_interval=1,policy=priority," in ended.stdout
     assert "prefill_interval=1" in ended.stdout
     assert schedsim("conform", RECORDED, "--policy", "vllm,fcfs").exit_code == 1
     assert schedsim("conform", RECORDED, "--policy", "vllm,policy=priority").exit_code == 0
@@ -92,7 +92,9 @@ def test_parameters_come_from_the_recording_unless_given() -> None:
 def test_a_policy_of_the_users_is_held_to_the_same(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(USERS_POLICY)
     spec = f"{tmp_path / 'mine.py'}:Mine"
-    assert schedsim("conform", RECORDED, "--policy", spec).exit_code == 0
+    ended = schedsim("conform", RECORDED, "--policy", spec)
+    assert ended.exit_code == 0
+    assert ended.stdout.startswith("1 recording, 57 iterations, the same: ")
     assert schedsim("conform", RECORDED, "--policy", f"{spec},greedy=true").exit_code == 1
 
 
@@ -145,9 +147,16 @@ def test_damage_after_the_first_line_names_the_line(tmp_path: Path) -> None:
     assert "line 6: 'preempted'" in refused("conform", write(tmp_path / "a.jsonl", rows))
     cut = tmp_path / "cut.jsonl.gz"
     cut.write_bytes(RECORDED.read_bytes()[:-200])
-    assert "the gzip stream is damaged" in refused("conform", cut)
+    damaged = refused("conform", cut)
+    assert "the gzip stream is damaged" in damaged
+    assert "--decisions" not in damaged  # a recording is not made like that
 
 
 def test_a_policy_that_cannot_be_made_is_refused() -> None:
     assert "no parameter 'watermrk'" in refused("conform", RECORDED, "--policy", "vllm,watermrk=1")
     assert "unknown policy 'vlm'" in refused("conform", RECORDED, "--policy", "vlm")
+
+
+def test_a_policy_on_another_memory_is_refused() -> None:
+    told = refused("conform", RECORDED, "--policy", "sglang")
+    assert "policy 'sglang' lives on memory manager 'radix'" in told

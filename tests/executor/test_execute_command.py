@@ -1,22 +1,19 @@
 """`schedsim execute` as a user types it: files, manifest, replay. Never the clock."""
 
-import dataclasses
 import gzip
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 torch = pytest.importorskip("torch")
 
 import schedsim
-from schedsim.traces.trace import PromptBlocks
 from tests.cli.commands import RESULTS, Ended, manifest, names, summary
 from tests.cli.commands import schedsim as command
-from tests.core.harness import Jobs
+from tests.executor.chats import chats
 from tests.executor.models import random_model, saved
 
 POLICIES = ("vllm", "sarathi,chunk_size=16", "vllm-v0", "static,batch_size=4")
@@ -156,10 +153,11 @@ def test_the_simulator_swaps_the_same_blocks(tmp_path: Path, caching: str, lag: 
         ("vattention,tokens_per_page=3,host_blocks=50", "preemptions"),
     ],
 )
+@pytest.mark.parametrize("lag", [0, 1])
 def test_every_memory_manager_is_replayed(
-    tmp_path: Path, policy: str, memory: str, happens: str
+    tmp_path: Path, policy: str, memory: str, happens: str, lag: int
 ) -> None:
-    common = ("--limit", 24, "--token-scale", 0.05, "--all-at-once", "-q")
+    common = ("--limit", 24, "--token-scale", 0.05, "--all-at-once", "-q", "--decision-lag", lag)
     common += ("--blocks", 30, "--block-size", 4, "--max-seqs", 6)
     common += ("--policy", policy, "--memory", memory, "--predictor", "lognormal,sigma=1.5")
     common += ("--max-model-len", 110, "--max-output", "factor:4", "--decisions", "--check")
@@ -179,22 +177,6 @@ def test_every_memory_manager_is_replayed(
     )
     shared = [column for column in steps if column in replayed]
     pd.testing.assert_frame_equal(replayed[shared], steps[shared])
-
-
-def chats() -> schedsim.Trace:
-    """Nine chats of three turns; the first turns begin with one of two system prompts."""
-    first = list(range(9))
-    prompts = (
-        [16 + row for row in first] + [40 + row for row in first] + [64 + row for row in first]
-    )
-    outputs = [14 + row % 3 for row in range(27)]
-    parents = [-1] * 9 + list(range(18))
-    trace = Jobs(prompts, outputs, parents=parents).trace()
-    chains = [[100 + row % 2] if row < 9 else [] for row in range(27)]
-    offsets = np.cumsum([0, *map(len, chains)])
-    ids = np.array([block for chain in chains for block in chain])
-    blocks = PromptBlocks(12, offsets.astype(np.int64), ids.astype(np.int64))
-    return dataclasses.replace(trace, blocks=blocks, session=np.arange(27) % 9)
 
 
 def test_small_caches_preempt() -> None:

@@ -240,6 +240,7 @@ def test_random_decisions_find_what_was_computed(
     outputs=OUTPUTS,
     arrivals=ARRIVALS,
     block_size=st.integers(1, 5),
+    decision_lag=st.integers(0, 1),
     spare=st.integers(0, 8),
     memory=st.sampled_from(ALL_MEMORIES),
     seed=st.integers(0, 2**32),
@@ -250,6 +251,7 @@ def test_whatever_the_memory_manager_moves_shares_or_drops(
     outputs: list[int],
     arrivals: list[float],
     block_size: int,
+    decision_lag: int,
     spare: int,
     memory: str,
     seed: int,
@@ -257,7 +259,8 @@ def test_whatever_the_memory_manager_moves_shares_or_drops(
 ) -> None:
     executed = execute(
         Dice(seed, 1.0, *flags),
-        conversations_of(prompts, outputs, arrivals),
+        conversations_of(prompts, outputs, arrivals, decision_lag),
+        decision_lag=decision_lag,
         blocks=-(-82 // block_size) + spare,
         block_size=block_size,
         seats=4,

@@ -15,6 +15,7 @@ from schedsim.traces.trace import Trace
 from schedsim.traces.transforms import limit, scale_time
 
 TABLE = Path(__file__).parent / "golden.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
 SETTINGS = {
     "blocks": 2400,
     "max_model_len": 8192,
@@ -112,6 +113,31 @@ def write_row(name: str, row: dict[str, str]) -> None:
     lines += [" | ".join(rows[known].values()) for known in sorted(rows) if known in POLICIES]
     table = "\n".join(f"| {line} |" if " | " in line else f"|{line}|" for line in lines)
     TABLE.write_text(f"{TITLE}\n{table}\n", encoding="utf-8")
+
+
+def place(name: str, rows: dict[str, dict[str, str]]) -> str:
+    """Its rank by mean end-to-end latency, least first, equals share one; that; who is in time."""
+    mean = float(rows[name]["e2e mean s"])
+    rank = 1 + sum(float(row["e2e mean s"]) < mean for row in rows.values())
+    return f"{rank} of {len(rows)}: {mean:.2f} s, {float(rows[name]['in time %']):.0f} %"
+
+
+def read_places() -> dict[str, str]:
+    """The last cell of each policy's line in docs/policies.md."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| `")]
+    return {row[0].strip("`"): row[-1] for row in cells if row[0].strip("`") in POLICIES}
+
+
+def write_places() -> None:
+    """Put the places of the golden table into docs/policies.md."""
+    rows = read_table()
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        name = line.partition(" | ")[0].strip("| `")
+        if line.startswith("| `") and name in POLICIES:
+            lines[number] = f"{line.rpartition(' | ')[0]} | {place(name, rows)} |"
+    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def differences(row: dict[str, str], golden: dict[str, str]) -> list[str]:

@@ -66,7 +66,7 @@ REFERENCE_STRATEGIES: dict[str, st.SearchStrategy[Policy]] = {
     ),
     "sglang": st.builds(
         SGLang,
-        st.sampled_from(["fcfs", "lpm", "lof"]),
+        st.sampled_from(["fcfs", "lpm", "dfs-weight", "lof"]),
         st.sampled_from([0, 16, 8192]),
         st.sampled_from([0.0, 0.3, 1.0]),
     ),

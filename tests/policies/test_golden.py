@@ -6,7 +6,16 @@ import pytest
 
 from schedsim.policies import POLICIES
 from schedsim.traces.trace import Trace
-from tests.policies.golden import differences, golden_row, golden_trace, read_table, write_row
+from tests.policies.golden import (
+    differences,
+    golden_row,
+    golden_trace,
+    place,
+    read_places,
+    read_table,
+    write_places,
+    write_row,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +47,10 @@ def test_a_row_that_differs_is_told() -> None:
     mean = float(golden["TTFT mean s"])
     assert not differences({**golden, "TTFT mean s": f"{mean + 0.001:.3f}"}, golden)
     assert len(differences({**golden, "TTFT mean s": f"{mean + 0.002:.3f}"}, golden)) == 1
+
+
+def test_the_page_of_the_policies_says_the_place_of_each(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--write-golden"):
+        write_places()
+    rows = read_table()
+    assert read_places() == {name: place(name, rows) for name in POLICIES}

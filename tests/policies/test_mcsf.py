@@ -70,6 +70,13 @@ def test_mcsf_does_not_look_past_the_first_that_does_not_fit() -> None:
     assert run.iterations[0].admitted == [0]
 
 
+def test_a_prompt_longer_than_what_decodes_leave_of_the_budget_waits() -> None:
+    run = simulate(MCSF(), Jobs([1, 16], [3, 1], [0, 1]), budget=16, predictor=Oracle())
+    assert [i.admitted for i in run.iterations] == [[0], [], [], [1]], "16 tokens beside no decode"
+    run = simulate(MCSF(), Jobs([1, 20], [3, 1], [0, 1]), budget=16, predictor=Oracle())
+    assert [i.admitted for i in run.iterations] == [[0], [], [], [1]], "more than the budget: alone"
+
+
 def test_mcsf_protection_leaves_room() -> None:
     jobs = Jobs([4] * 3, [3, 5, 7], limits=[90] * 3)
     run = simulate(MCSF(protection=0.2), jobs, blocks=20, block_size=1, predictor=Oracle())

@@ -1,22 +1,36 @@
 """QoServe: the order of prefills, chunks by slack, relegation and delay; all by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from schedsim.costs.linear import LinearCost
 from schedsim.errors import ConfigError
 from schedsim.policies import QoServe
+from schedsim.predictors import Oracle, Predictor
 from tests.core.harness import Jobs, Run, simulate
 
 MS_A_TOKEN = LinearCost(0.0, 1.0, 1.0, 0.0, 0.0)
 
 
-def run(policy: QoServe, jobs: Jobs, **engine: int) -> Run:
+def run(policy: QoServe, jobs: Jobs, *, seats: int = 8, predictor: Predictor | None = None) -> Run:
     """One millisecond a token, 2,560 tokens an iteration at most."""
     return simulate(
-        policy, jobs, cost=MS_A_TOKEN, budget=None, blocks=8000, max_model_len=20_000, **engine
+        policy,
+        jobs,
+        cost=MS_A_TOKEN,
+        budget=None,
+        blocks=8000,
+        max_model_len=20_000,
+        seats=seats,
+        predictor=predictor,
     )
+
+
+def policy_again(policy: QoServe) -> QoServe:
+    """One with the same parameters: an object serves one run."""
+    return replace(policy)
 
 
 def test_alpha_goes_from_the_earliest_deadline_to_the_shortest_prompt() -> None:
@@ -74,6 +88,44 @@ def test_a_prefill_under_way_waits_for_a_more_urgent_one_unless_that_makes_it_la
     assert run(policy, pressed).iterations[1].tokens == {0: 2440, 1: 120}
 
 
+def test_who_has_no_target_is_due_early_enough_to_end_in_time() -> None:
+    # 100 s to the end, of which 0.4 s for each of 200 expected tokens: due at 20 s. Request 1 comes
+    # before it in the line with a target of 19 s, request 2 after it with one of 21 s.
+    jobs = Jobs([100] * 3, [1] * 3, limits=[300] * 3, ttft_slos=[math.nan, 19, 21])
+    policy = QoServe(alpha_ms=0, ttlt=100.0, expected_output=200)
+    assert run(policy, jobs, seats=1).admissions() == [1, 0, 2]
+    # Where the limit is 90 tokens, or these are predicted, it is due at 64 s.
+    shorter = Jobs([100] * 3, [1] * 3, limits=[90] * 3, ttft_slos=[math.nan, 19, 21])
+    assert run(policy_again(policy), shorter, seats=1).admissions() == [1, 2, 0]
+    told = Jobs([100] * 3, [90, 1, 1], limits=[300] * 3, ttft_slos=[math.nan, 19, 21])
+    assert run(policy_again(policy), told, seats=1, predictor=Oracle()).admissions() == [1, 2, 0]
+
+
+def test_who_has_no_target_leaves_room_for_chunks_at_its_own_pace() -> None:
+    # Its first token is due at 100 - 10 · 0.4 s and came early; the next ones every 0.4 s after
+    # that. The slack of the interactive one, 1 + 0.5 · n s, is the smaller.
+    jobs = Jobs([4, 4, 6000], [9, 9, 1], [0, 0, 0.001], ttft_slos=[1, math.nan, 30])
+    jobs = replace(jobs, tpot_slos=[0.5, math.nan, math.nan])
+    policy = QoServe(ttlt=100.0, expected_output=10)
+    # 1.492 s / 1.2 is 1,243 tokens: 9 times 128, of which the decodes take two.
+    assert run(policy, jobs).iterations[1].tokens == {0: 1, 1: 1, 2: 9 * 128 - 2}
+    # Alone, and late: 1 s to the end is over before the first of 10 tokens at 0.4 s. It came at
+    # 0.004 s, and the next is due 0.4 s later: 0.4 s / 1.2 is 333 tokens, twice 128.
+    jobs = Jobs([4, 6000], [9, 1], [0, 0.001], ttft_slos=[math.nan, 30])
+    policy = QoServe(ttlt=1.0, expected_output=10)
+    assert run(policy, jobs).iterations[1].tokens == {0: 1, 1: 2 * 128 - 1}
+    paced = replace(jobs, tpot_slos=[0.2, math.nan])
+    assert run(policy_again(policy), paced).iterations[1].tokens == {0: 1, 1: 128 - 1}
+
+
+def test_who_has_no_target_and_cannot_end_in_time_is_relegated() -> None:
+    # Its 100 tokens at 0.4 s leave 1 s for the prompt of 2,000 at 1 ms.
+    jobs = Jobs([500, 2000, 500], [1] * 3, limits=[100] * 3, ttft_slos=[5, math.nan, 9])
+    policy = QoServe(alpha_ms=0, ttlt=41.0)
+    assert run(policy, jobs, seats=1).admissions() == [0, 2, 1]
+    assert run(QoServe(alpha_ms=0, ttlt=44.0), jobs, seats=1).admissions() == [1, 0, 2]
+
+
 def test_prefills_hold_the_blocks_of_the_whole_prompt() -> None:
     jobs = Jobs([40, 40], [2, 2])
     run_ = simulate(QoServe(), jobs, blocks=21, budget=20)
@@ -87,7 +139,9 @@ def test_parameters_that_cannot_be_are_told() -> None:
         ({"alpha_ms": -1.0}, "alpha_ms=-1"),
         ({"max_chunk": 100}, "max_chunk=100"),
         ({"margin": 0.5}, "margin=0"),
-        ({"patience": math.inf}, "patience=inf"),
+        ({"ttlt": math.inf}, "ttlt=inf"),
+        ({"batch_tpot": 0.0}, "batch_tpot=0"),
+        ({"expected_output": 0}, "expected_output=0"),
     ):
         with pytest.raises(ConfigError, match=told):
             QoServe(**parameters)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from schedsim.errors import ConfigError
 from schedsim.policies import SGLang
+from schedsim.policies.prefix_order import depth_first
 from schedsim.policies.sglang import _NewTokenRatio
 from schedsim.request import Request, Status
 from tests.core.harness import Jobs, simulate
@@ -110,6 +111,48 @@ def test_lpm_prefills_one_of_those_that_begin_alike() -> None:
     assert run.admissions() == [0, 2, 3, 4, 1]
     tight = simulate(SGLang("lpm", chunk_size=144), jobs, budget=200, memory="radix", block_size=1)
     assert tight.iterations[1].tokens == {1: 1}, "40 of 41 are cached by then"
+
+
+def test_dfs_weight_follows_the_branches_that_most_wait_for() -> None:
+    # 0 to 2 put three branches into the tree, two of which begin alike. Of who waits then, four
+    # want 1…, among them two 13 and one 12, and two want 5….
+    stems = [[1] * 9 + [2] * 9, [1] * 9 + [3] * 9, [5] * 18]
+    wanted = [stems[2], stems[2], [1] * 9 + [7] * 9, stems[0], stems[1], stems[1], [8] * 18]
+    chains = stems + wanted
+    jobs = Jobs([19] * 10, [2] * 3 + [3] * 7, [0] * 3 + [1] * 7, chains=chains)
+    sizes = {"seats": 10, "budget": 200, "memory": "radix", "block_size": 1}
+    heaviest = simulate(SGLang("dfs-weight"), jobs, **sizes)  # type: ignore[arg-type]
+    assert heaviest.admissions() == [0, 1, 2, 7, 8, 6, 5, 3, 4, 9], "5 matches 1… alone: last of it"
+    longest = simulate(SGLang("lpm"), jobs, **sizes)  # type: ignore[arg-type]
+    assert longest.admissions() == [0, 1, 2, 3, 4, 6, 7, 8, 5, 9]
+    plain = simulate(SGLang("dfs-weight"), jobs, **{**sizes, "memory": "paged"})  # type: ignore[arg-type]
+    assert plain.admissions() == list(range(10)), "nothing is cached"
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=12))
+def test_the_walk_is_that_of_a_tree_of_single_pages(sequences: list[list[int]]) -> None:
+    def walk(group: list[int], depth: int) -> list[int]:
+        branches: dict[int, list[int]] = {}
+        for i in group:
+            if len(sequences[i]) > depth:
+                branches.setdefault(sequences[i][depth], []).append(i)
+        order: list[int] = []
+        for branch in sorted(branches.values(), key=lambda branch: (-len(branch), branch[0])):
+            order += walk(branch, depth + 1)
+        return order + [i for i in group if len(sequences[i]) == depth]
+
+    prefixes: dict[tuple[int, ...], int] = {}
+
+    def key(i: int, page: int) -> int:
+        return prefixes.setdefault(tuple(sequences[i][: page + 1]), len(prefixes))
+
+    order = depth_first([len(sequence) for sequence in sequences], key)
+    assert order == walk(list(range(len(sequences))), 0)
+
+
+def test_a_line_of_nested_prefixes_is_as_deep_as_it_is_long() -> None:
+    count = 3000
+    assert depth_first(range(1, count + 1), lambda i, page: page) == list(range(count))[::-1]
 
 
 def test_lpm_goes_by_arrival_when_many_wait() -> None:

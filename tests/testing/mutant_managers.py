@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from schedsim.memory import PagedKVCache, PrefixCachedKVCache
-from schedsim.memory.base import BlockPairs, Move
+from schedsim.memory.base import BlockPairs, MemoryUse, Move
 from schedsim.request import Request
 
 
@@ -109,6 +109,11 @@ class LosesHostBlocks(Unchecked, PagedKVCache):
         del self._host_tables[request.id]
 
 
+class WastesNothing(Unchecked, PagedKVCache):
+    def use(self, stored_tokens: int) -> MemoryUse:
+        return super().use(stored_tokens)._replace(internal_waste=0)
+
+
 class Moves(PagedKVCache):
     """No bug: with every new request it moves the last block of another one, and says so."""
 
@@ -198,3 +203,23 @@ class ScatteredRanges(Ranges):
     def append(self, request: int, num_tokens: int) -> Sequence[int] | None:
         given = super().append(request, num_tokens)
         return None if given is None else [*given][::-1]
+
+
+class ReleasesAnything(Ranges):
+    def free(self, request: int) -> None:
+        self.ranges.pop(request, None)
+
+
+class RefusesOddly(Ranges):
+    """Releasing what is not held has to be a LookupError."""
+
+    def free(self, request: int) -> None:
+        if request not in self.ranges:
+            raise ValueError("who is that?")
+        super().free(request)
+
+
+class CannotCount(Ranges):
+    @property
+    def num_free(self) -> int:
+        raise RuntimeError("I never counted")

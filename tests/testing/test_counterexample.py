@@ -1,6 +1,7 @@
 """What a failed check hands over: a small trace, a timeline, and a command that runs it again."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,14 @@ from hypothesis import find, given
 from hypothesis import strategies as st
 
 from schedsim import read_trace, write_trace
-from schedsim.config import RunSettings
+from schedsim.config import RunSettings, make_settings
+from schedsim.errors import ConfigError
+from schedsim.policies import VLLM
 from schedsim.testing import PolicyViolation, check_policy, settings, traces
+from schedsim.testing.policy_check import Case, examine
 from schedsim.traces.trace import Trace
 from tests.cli.commands import schedsim
+from tests.core.harness import Jobs
 from tests.testing import mutant_policies as mutants
 
 ANY = traces(
@@ -79,3 +84,28 @@ def test_drawn_settings_have_room_for_most_of_the_trace(data: st.DataObject, tra
     assert isinstance(chosen, RunSettings)
     assert chosen.blocks is not None
     assert chosen.blocks >= 1
+
+
+def test_users_whose_requests_have_several_follow_ups_are_no_violation() -> None:
+    """Found in the `deep` profile: the twin with other ids was a load of another order."""
+    parents = [-1, -1, -1, 2, -1, -1, 2, 2]
+    trace = Jobs([2] * 8, [3] * 8, parents=parents).trace()
+    trace = replace(trace, max_output_tokens=trace.output_tokens)
+    sizes = {"blocks": 40, "block_size": 4, "max_model_len": 20, "max_seqs": 3, "token_budget": 16}
+    chosen = make_settings(concurrency=3, decision_lag=0, **sizes)
+    violation, records = examine(Case(trace, chosen, (0,) * 8), VLLM)
+    assert violation is None
+    assert len(records) > 3
+
+
+def test_what_is_no_policy_or_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a VLLM that is made already.* lambda: VLLM\("):
+        check_policy(VLLM(), examples=1)  # type: ignore[arg-type]
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is no folder"):
+        check_policy("vllm", examples=1, folder=tmp_path / "file")
+
+
+def test_a_rule_is_named_once() -> None:
+    with pytest.raises(PolicyViolation, match=r"^deadlock: policy 'NeverGoesOn'"):
+        check_policy(mutants.NeverGoesOn, max_shrinks=5)

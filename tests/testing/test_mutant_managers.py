@@ -1,10 +1,17 @@
 """Bugs seeded into memory managers: the kit finds each and says what it is."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 
 from schedsim.content import Content
-from schedsim.memory import KVCache, PagedKVCache, PrefixCachedKVCache
+from schedsim.errors import ConfigError
+from schedsim.memory import KVCache, PagedKVCache, PrefixCachedKVCache, RadixKVCache
+from schedsim.output_limit import Outputs
 from schedsim.testing import AllocatorViolation, adapt, check_allocator
+from schedsim.traces.trace import Trace, TraceSource
 from tests.testing import mutant_managers as mutants
 
 HOST_BLOCKS = 4
@@ -25,6 +32,7 @@ MUTANTS = [
     (mutants.CopiesBackwards, "copies .*, which has host blocks"),
     (mutants.LosesHostBlocks, "swap_out refuses"),
     (mutants.MovesTheWrongBlock, "reads no token|reads another token"),
+    (mutants.WastesNothing, "MemoryUse.* slots are held"),
     (mutants.MovesInSilence, "reads no token|reads another token"),
 ]
 
@@ -46,6 +54,9 @@ def test_a_manager_that_moves_blocks_and_says_so_is_right() -> None:
     [
         (mutants.OverlappingRanges, "has two owners"),
         (mutants.ScatteredRanges, "not a contiguous range"),
+        (mutants.ReleasesAnything, "which holds nothing, without a KeyError"),
+        (mutants.RefusesOddly, "raises ValueError: who is that"),
+        (mutants.CannotCount, "raises RuntimeError: I never counted"),
     ],
 )
 def test_a_bug_in_a_foreign_allocator_is_caught(
@@ -64,6 +75,20 @@ def test_a_foreign_allocator_without_a_bug_passes() -> None:
     check_allocator(lambda: adapt(mutants.Ranges(12, 4), 12, 4), contiguous=True, fragments=True)
 
 
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (lambda blocks: None, "takes 1 arguments"),
+        (lambda: mutants.Ranges(12, 4), r"makes a Ranges, .* wrap an allocator in adapt\("),
+        (lambda: RadixKVCache(12, 4, a_content()), r"of a prefix cache takes \(blocks"),
+    ],
+    ids=["arguments", "no manager", "no content"],
+)
+def test_a_factory_that_is_none_is_named(factory: Callable[..., Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_allocator(factory, examples=1)
+
+
 def test_the_steps_that_lead_to_a_bug_are_few() -> None:
     """What a user reads: the manager, what is wrong, and a handful of calls."""
     with pytest.raises(AllocatorViolation) as caught:
@@ -72,6 +97,13 @@ def test_the_steps_that_lead_to_a_bug_are_few() -> None:
     assert lines[0].startswith("LeaksABlock: ")
     assert lines[1] == "after these steps:"
     assert 3 <= len(lines) - 2 <= 6
+
+
+def a_content() -> Content:
+    one = np.ones(1, dtype=np.int32)
+    return Content.of(
+        Trace(np.zeros(1), one, one, TraceSource("one", "test", 1)), Outputs(one, one)
+    )
 
 
 def _factory(kind: type[KVCache]):  # type: ignore[no-untyped-def]

@@ -1,7 +1,11 @@
 """What schedsim ships, under its own kit: every memory manager, every policy."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import settings
+from hypothesis import strategies as st
 
 from schedsim.content import Content
 from schedsim.memory import MANAGERS, KVCache, make_kv_cache
@@ -10,10 +14,14 @@ from schedsim.testing import (
     NON_PREEMPTIVE,
     WORK_CONSERVING,
     Claim,
+    Fair,
+    PolicyViolation,
     StarvationFree,
     check_allocator,
     check_policy,
+    traces,
 )
+from schedsim.traces.trace import Trace, TraceSource
 
 IN_ONE_PIECE = {"contiguous": True, "fragments": True}
 
@@ -31,6 +39,7 @@ MEMORIES = [
     "paged,free_order=back",
     "paged,prefix_caching=true",
     "paged,prefix_caching=true,host_blocks=6",
+    "paged,prefix_caching=true,free_order=back,host_blocks=6",
     "contiguous,overrun=preempt",
     "contiguous,reserve=max",
     "contiguous,reserve=predicted,margin=0.5",
@@ -49,43 +58,87 @@ def test_a_memory_manager_keeps_its_contract(memory: str) -> None:
     check_allocator(make, **PROMISES[memory.partition(",")[0]])
 
 
+FCFS: list[Claim] = [WORK_CONSERVING, StarvationFree(0)]
+NO_OVERTAKING: list[Claim] = [NON_PREEMPTIVE, StarvationFree(0)]
+
+
+OTHER_MEMORIES = [
+    "paged,prefix_caching=true,free_order=back",
+    "radix",
+    "radix,page_size=4",
+    "vattention,tokens_per_page=4",
+    "contiguous,reserve=predicted,compaction=true",
+    "buddy,reserve=exact,overrun=preempt",
+]
+"""Beside those of the kit, with a host tier of any size where they may have one."""
+
+
+@pytest.mark.parametrize("policy", ["vllm", "vllm-v0,preemption=swap", "sglang"])
+@pytest.mark.parametrize("memory", OTHER_MEMORIES)
+def test_a_policy_keeps_the_rules_on_every_memory(policy: str, memory: str) -> None:
+    check_policy(policy, memories=[memory])
+
+
 POLICY_SPECS: list[tuple[str, list[Claim]]] = [
-    ("vllm", [WORK_CONSERVING, StarvationFree(0)]),
-    ("vllm,whole_sequence=false,watermark=0.1", []),
-    ("vllm@0.11", []),
-    ("vllm@0.19", []),
-    ("vllm@0.33", []),
+    ("vllm", FCFS),
+    ("vllm,whole_sequence=false", FCFS),
+    ("vllm,whole_sequence=false,watermark=0.1", [StarvationFree(0)]),
+    ("vllm@0.11", FCFS),
+    ("vllm@0.19", FCFS),
+    ("vllm@0.33", FCFS),
     ("vllm-v0", []),
     ("vllm-v0,preemption=swap,running_order=arrival", []),
     ("vllm-v0,padded_budget=true,watermark=0.2", []),
-    ("sarathi,chunk_size=8", []),
-    ("sarathi,chunk_size=1,watermark=0.0", []),
-    ("static,batch_size=3", [NON_PREEMPTIVE]),
-    ("static,batch_size=4,max_wait=0.5", [NON_PREEMPTIVE]),
-    ("orca,reserve=limit", [NON_PREEMPTIVE]),
+    ("vllm-v0,chunked=true", []),
+    ("sarathi,chunk_size=8", [WORK_CONSERVING]),
+    ("sarathi,chunk_size=1,watermark=0.0", [WORK_CONSERVING]),
+    ("static,batch_size=3", NO_OVERTAKING),
+    ("static,batch_size=4,max_wait=0.5", NO_OVERTAKING),
+    ("orca", NO_OVERTAKING),
+    ("orca,reserve=limit", NO_OVERTAKING),
     ("tgi", [NON_PREEMPTIVE]),
+    ("tgi,chunking=true", NO_OVERTAKING),
     ("trtllm", [NON_PREEMPTIVE]),
     ("trtllm,capacity=max-utilization,chunking=equal-progress", []),
     ("past-future", []),
     ("sglang", []),
+    ("sglang,order=lpm", []),
+    ("sglang,order=dfs-weight", []),
+    ("composed", FCFS),
+    ("composed,admit=reserve", NO_OVERTAKING),
     ("composed,order=srtf,admit=peak,victim=longest,mode=swap", []),
-    ("sjf", []),
-    ("srtf", []),
-    ("srtf,limit=0.5,preemption=swap", []),
-    ("priority", []),
-    ("las", []),
-    ("mlfq", []),
-    ("ltr", []),
+    ("sjf", [WORK_CONSERVING]),
+    ("srtf", [WORK_CONSERVING]),
+    ("srtf,limit=0.5,preemption=swap", [WORK_CONSERVING]),
+    ("priority", [WORK_CONSERVING]),
+    ("priority,displaces=true,aging=1.0", [WORK_CONSERVING]),
+    ("las", [WORK_CONSERVING]),
+    ("mlfq", [WORK_CONSERVING]),
+    ("ltr", [WORK_CONSERVING]),
+    ("ltr,starvation=3,period=2", [WORK_CONSERVING]),
     ("multi-bin", [NON_PREEMPTIVE]),
-    ("multi-bin-continuous", []),
+    ("multi-bin-continuous", [WORK_CONSERVING]),
     ("mcsf", []),
     ("nested-wait", []),
-    ("vtc", []),
-    ("dlpm", []),
-    ("edf", []),
+    ("vtc", [WORK_CONSERVING]),
+    ("vtc,reserve=output", [NON_PREEMPTIVE]),
+    ("dlpm", [WORK_CONSERVING]),
+    ("edf", [WORK_CONSERVING]),
+    ("edf,preemptive=true,preemption=swap", [WORK_CONSERVING]),
     ("qoserve", []),
     ("andes", []),
 ]
+"""Every policy, with what its source claims of it."""
+
+DEEP = 1000
+"""From so many examples on a profile is meant for nights, and no policy gets fewer."""
+
+
+def examples() -> int:
+    """How many of the profile's examples a policy gets: there are many policies."""
+    assert settings.default is not None
+    number = settings.default.max_examples
+    return number if number >= DEEP else max(20, number // 2)
 
 
 def test_every_policy_is_checked() -> None:
@@ -94,5 +147,67 @@ def test_every_policy_is_checked() -> None:
 
 @pytest.mark.parametrize(("spec", "claims"), POLICY_SPECS, ids=str)
 def test_a_policy_keeps_the_rules_and_its_claims(spec: str, claims: list[Claim]) -> None:
-    assert settings.default is not None
-    check_policy(spec, claims=claims, examples=max(20, settings.default.max_examples // 2))
+    check_policy(spec, claims=claims, examples=examples())
+
+
+@pytest.mark.parametrize("spec", ["sarathi,chunk_size=8", "sarathi,chunk_size=1,watermark=0.0"])
+def test_sarathi_is_first_come_first_served(spec: str) -> None:
+    """With a batch in flight, whoever preempted itself is passed over until that has ended."""
+    claims = [StarvationFree(0)]
+    check_policy(spec, claims=claims, decision_lags=(0,), examples=examples())
+
+
+def exactly_predicted(trace: Trace) -> Trace:
+    return replace(trace, predicted_output=trace.output_tokens.astype(np.float64))
+
+
+EXACT = traces(
+    max_prompt=24, max_output=16, shared_prefixes=True, follow_ups=True, priorities=True
+).map(exactly_predicted)
+
+
+@pytest.mark.parametrize(
+    ("spec", "lags"),
+    [
+        ("mcsf", (0, 1)),
+        ("past-future,lengths=predicted,margin=0", (0,)),
+        ("past-future,lengths=predicted,margin=1", (0, 1)),
+    ],
+)
+def test_with_exact_lengths_nobody_is_preempted(spec: str, lags: tuple[int, ...]) -> None:
+    check_policy(
+        spec,
+        claims=[NON_PREEMPTIVE],
+        trace_strategy=EXACT,
+        decision_lags=lags,
+        examples=examples(),
+    )
+
+
+@st.composite
+def two_backlogs(draw: st.DrawFn) -> Trace:
+    """96 requests of two tenants at once, half of them each; 4 to 8 tokens in, 4 to 8 out."""
+    lengths = st.lists(st.integers(4, 8), min_size=96, max_size=96)
+    outputs = np.array(draw(lengths), dtype=np.int32)
+    return Trace(
+        arrival=np.zeros(96),
+        prompt_tokens=np.array(draw(lengths), dtype=np.int32),
+        output_tokens=outputs,
+        source=TraceSource("drawn", "test", rows_read=96),
+        max_output_tokens=outputs + draw(st.integers(0, 2)),
+        tenant=np.repeat([0, 1], 48),
+    )
+
+
+LONGEST, SEATS = 8 + 8 + 2, 8
+TWICE_U = 2 * max(8, 2 * LONGEST * SEATS)
+"""The bound of Sheng et al. for `two_backlogs` on the most seats that the kit draws."""
+
+
+def test_vtc_is_fair_within_its_bound_which_first_come_first_served_is_not() -> None:
+    claims = [Fair(TWICE_U)]
+    drawn = two_backlogs()
+    few = examples() // 3
+    check_policy("vtc,reserve=output", claims=claims, trace_strategy=drawn, examples=few)
+    with pytest.raises(PolicyViolation, match="their services drift apart"):
+        check_policy("vllm", claims=claims, trace_strategy=drawn, examples=few, max_shrinks=0)
