@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from schedsim.config import RunSettings, make_settings
 from schedsim.experiments.setup import prepare_run, prepare_trace
 from schedsim.memory import MANAGERS
-from schedsim.policies import POLICIES, VLLM, Policy
+from schedsim.policies import VLLM, Policy
 from schedsim.policies.base import trusted_steady
 from schedsim.results import Result, build_result
 from schedsim.scheduler import Batch, Step
 from schedsim.testing import strategies
-from schedsim.traces.trace import Trace
 from schedsim.traces.sample import sample_trace
+from schedsim.traces.trace import Trace
 from schedsim.traces.transforms import limit
 from tests.cli.commands import schedsim
 from tests.testing.test_shipped import MEMORIES, POLICY_SPECS

@@ -1,10 +1,10 @@
 """Every shipped policy's speed: simulated output tokens per CPU second, beside a plain loop's.
 
-The Azure conversation trace of ../shared/traces at four times its rate, the closed-form step time of
-the Vidur cases, 30,000 blocks of 16, 256 seats, budget 2,048; lengths by the oracle for policies
+The Azure conversation trace of ../shared/traces at four times its rate, the closed-form step time
+of the Vidur cases, 30,000 blocks of 16, 256 seats, budget 2,048; lengths by the oracle for policies
 that want them. CPU time of the simulation alone, the best of some runs in this process.
 
-    python tests/benchmarks/policy_speed.py [--repeats N] [POLICY …]
+    python -m tests.benchmarks.policy_speed [--repeats N] [POLICY …]
 """
 
 import argparse
