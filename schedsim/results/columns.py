@@ -168,16 +168,17 @@ class StepColumns:
 
     @classmethod
     def from_log(cls, log: StepLog) -> "StepColumns":
-        """Copy the log."""
+        """View the log."""
         names = [name for name in cls.__dataclass_fields__ if name != "idle_before"]
         columns = {name: log.column(name) for name in names}
         rows = np.arange(len(log))
         columns["idle_before"] = np.searchsorted(log.column("idle_rows"), rows, side="right")
         seen = columns["idle_before"][-1] if len(log) else 0
         columns["idle_looks"] = columns["idle_looks"][:seen]
+        zeros = np.zeros(len(log), dtype=np.int64)
         for name in MEMORY_COLUMNS:
             if len(columns[name]) < len(log):
-                columns[name] = np.zeros(len(log), dtype=np.int64)
+                columns[name] = zeros
         columns["failed_though_enough"] = np.diff(columns["failed_though_enough"], prepend=0)
         return cls(**columns)
 

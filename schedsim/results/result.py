@@ -59,8 +59,10 @@ def build_result(record: RunRecord) -> Result:
     steps = StepColumns.from_log(record.steps)
     tokens = TokenTimes.from_log(record.tokens, requests.first_token, steps.end)
     latencies = Latencies.of(requests, tokens)
+    # What the summary needs for a while is gone before the tables take their room.
+    summary = summarize(record, requests, steps, tokens, latencies)
     return Result(
         requests_table(requests, latencies, record.trace.tenant_names, record.replica),
         steps_table(steps, record.replica),
-        summarize(record, requests, steps, tokens, latencies),
+        summary,
     )

@@ -109,8 +109,9 @@ class StepLog:
         return len(self.end)
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """A copy of one column as float64 or int64."""
-        return np.array(getattr(self, name))
+        """One column as float64 or int64; no copy, so nothing can be appended while it is held."""
+        values: array[Any] = getattr(self, name)
+        return np.frombuffer(values, dtype=values.typecode) if values else np.array(values)
 
     def note_idle_look(self, now: float, decided: int) -> None:
         """The engine, which had decided `decided` iterations, looked at `now` and ran nothing."""
