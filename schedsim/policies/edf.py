@@ -80,14 +80,20 @@ class EDF(Policy):
         return PreemptMode(self.preemption)
 
     def _admit(self, request: Request, step: Step) -> bool:
+        return self._admit_chunk(request, step.tokens_left, step)
+
+    def _admit_chunk(self, request: Request, most: int, step: Step) -> bool:
         if step.seats <= 0:
             return False
         if step.blocks_to_admit(request, request.num_known_tokens) > step.free_blocks:
             return False
-        return step.admit(request, min(request.num_tokens_left, step.tokens_left))
+        return step.admit(request, min(request.num_tokens_left, most))
 
     def _displace_later(self, step: Step) -> None:
-        """Let the head of the line in, over those who are due later, as long as that makes room."""
+        """Let the head of the line in, over those who are due later, as long as that makes room.
+
+        The decodes that stay run after it, so what it computes leaves them their tokens.
+        """
         while (head := step.first_waiting) is not None and step.tokens_left > 0:
             if head in step.preempted:
                 return
@@ -95,9 +101,15 @@ class EDF(Policy):
             victims = self._later_than(own, head, step)
             if victims is None:
                 return
+            prefilling = step.prefilling
+            decodes = step.num_running - len(prefilling)
+            decodes -= sum(victim not in prefilling for victim in victims)
+            most = step.tokens_left - decodes
+            if most <= 0:
+                return
             for victim in victims:
                 step.preempt(victim)
-            if not self._admit(head, step):
+            if not self._admit_chunk(head, most, step):
                 return
 
     def _later_than(

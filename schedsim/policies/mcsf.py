@@ -25,10 +25,11 @@ class MCSF(Policy):
     A request is admitted if, at the predicted end of each that runs and of its own, the blocks of
     all that have not ended fit into the cache; the first that does not fit ends admission. Prompts
     are not chunked and every decode runs in every iteration, so an iteration is the paper's round:
-    with exact predictions nobody is ever preempted. `protection` is a share of the blocks that
-    admission leaves free for wrong ones. Who outlives its prediction is expected to become twice as
-    long, up to its limit; who then lacks a block preempts the latest admitted. A request that is
-    alone is admitted whatever its prediction.
+    with exact predictions nobody is ever preempted (with a batch in flight, if the cache has a slot
+    more than the longest request). `protection` is a share of the blocks that admission leaves free
+    for wrong ones. Who outlives its prediction is expected to become twice as long, up to its
+    limit; who then lacks a block preempts the latest admitted. A request that is alone is admitted
+    whatever its prediction.
 
     Ignores what a prefix cache holds: it only makes more room than the test counts on.
     """

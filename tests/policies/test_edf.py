@@ -54,6 +54,14 @@ def test_only_preemptive_displaces_and_the_displaced_goes_on_where_it_was() -> N
     assert lost.requests[0].recomputed_tokens == 5, "4 of the prompt and one decode"
 
 
+def test_who_displaces_leaves_the_decodes_that_stay_their_tokens() -> None:
+    jobs = Jobs([1, 1, 3], [9, 9, 2], [0, 0, 2], ttft_slos=[20, 30, 4], tpot_slos=[5, 5, 1])
+    run = simulate(EDF(preemptive=True), jobs, seats=2, budget=3)
+    assert [i.tokens for i in run.iterations[1:4]] == [{0: 1, 1: 1}, {0: 1, 2: 2}, {0: 1, 2: 1}]
+    full = simulate(EDF(preemptive=True), jobs, seats=2, budget=1)
+    assert full.requests[1].preemptions == 0, "the decode of 0 is the whole budget"
+
+
 def test_nobody_is_displaced_in_vain() -> None:
     # The head needs 6 blocks; those due later than it hold 2, who is due sooner holds 2.
     jobs = Jobs([8, 8, 24], [9, 9, 1], [0, 0, 1], ttft_slos=[2, 30, 10], tpot_slos=[1, 9, 1])
