@@ -25,9 +25,6 @@ from schedsim.kernels.decode_plan import DecodePlan, decode_rows
 
 LOG2_E = math.log2(math.e)
 
-FAN = 16
-"""Splits of a sequence that one program combines; it takes one pass for 4 query heads."""
-
 
 @triton.jit
 def decode_kernel(
@@ -40,7 +37,7 @@ def decode_kernel(
     records,  # [grid, FIELDS] int32: the plan
     partial_output,  # [grid, heads, HEAD_DIM] float32
     partial_lse,  # [grid, heads] float32: log2 of the sum of the weights
-    arrivals,  # [grid, kv_heads] int32, zeros
+    arrivals,  # [sequences · kv_heads] int32, zeros
     # sizes
     scale_log2,  # softmax scale · log2(e)
     kv_heads,
@@ -63,10 +60,12 @@ def decode_kernel(
     TILE: tl.constexpr,  # tokens at once
     FIELDS: tl.constexpr,
     SPLITS_AT_ONCE: tl.constexpr,  # of a combine
-    FAN: tl.constexpr,  # splits that are combined first, several such then
     PRECISION: tl.constexpr,
-    EARLY: tl.constexpr,  # may be started while the kernel before is still at work
+    EARLY: tl.constexpr,  # started while the kernel before is still at work
 ):
+    if EARLY:
+        gdc_wait()  # all that the kernel before wrote is there from here on
+        gdc_launch_dependents()
     head = tl.program_id(0)
     record = records + tl.program_id(1) * FIELDS
     sequence = tl.load(record)
@@ -77,13 +76,6 @@ def decode_kernel(
     num_splits = tl.load(record + 3)
     first_place = tl.load(record + 4)
     own_place = tl.load(record + 5)
-
-    own_blocks = sequence_blocks(blocks, sequence, table_sequence, PAGED)
-    if EARLY:
-        if PAGED:
-            prefetch(own_blocks + first // BLOCK_SIZE + tl.arange(0, 64) * 8)
-        gdc_wait()  # all that the kernel before wrote is there from here on
-        gdc_launch_dependents()
 
     rows = tl.arange(0, ROWS)
     dims = tl.arange(0, DIM)
@@ -97,6 +89,7 @@ def decode_kernel(
     # ---- the split, tile by tile: running maximum, sum and output of every row
     keys_head = key_cache + head * cache_head
     values_head = value_cache + head * cache_head
+    own_blocks = sequence_blocks(blocks, sequence, table_sequence, PAGED)
     maximum = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     accumulator = tl.zeros([ROWS, DIM], tl.float32)
@@ -134,113 +127,42 @@ def decode_kernel(
         partial_rows = partial_output + (place + rows[:, None]) * HEAD_DIM
         tl.store(partial_rows + dims[None, :], accumulator, mask=in_head)
         tl.store(partial_lse + place + rows, maximum + tl.log2(total), mask=rows < GROUP)
-        _combine(
-            output_rows,
-            partial_output + head * GROUP * HEAD_DIM,
-            partial_lse + head * GROUP,
-            arrivals + head,
-            first_place,
-            own_place,
-            num_splits,
-            kv_heads,
-            output_head,
-            GROUP,
-            HEAD_DIM,
-            DIM,
-            SPLITS_AT_ONCE,
-            FAN,
-        )
-
-
-@triton.jit
-def prefetch(pointers):
-    """Ask for the lines of `pointers` in the L2 cache; a wrong address does no harm."""
-    tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
-        "=r,l",
-        [pointers.to(tl.int64)],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )
+        tl.debug_barrier()  # every thread's part is written before the arrival is counted
+        arrival = arrivals + sequence * kv_heads + head
+        if tl.atomic_add(arrival, 1, sem="acq_rel") == num_splits - 1:
+            tl.store(arrival, 0)
+            _combine(
+                output_rows,
+                partial_output,
+                partial_lse,
+                first_place,
+                num_splits,
+                head,
+                heads,
+                output_head,
+                GROUP,
+                HEAD_DIM,
+                DIM,
+                SPLITS_AT_ONCE,
+            )
 
 
 @triton.jit
 def _combine(
     output_rows,
-    partial_output,  # of this KV head, as are the next two
+    partial_output,
     partial_lse,
-    arrivals,
     first_place,
-    own_place,
     num_splits,
-    kv_heads,
+    head,
+    heads,
     output_head,
     GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     DIM: tl.constexpr,
     SPLITS_AT_ONCE: tl.constexpr,
-    FAN: tl.constexpr,
 ):
-    """Called once a split is kept: the last one of each FAN splits to arrive combines them, the
-    last one of those the sequence. Which program that is makes no difference to the sums."""
-    ROWS: tl.constexpr = triton.next_power_of_2(GROUP)
-    rows = tl.arange(0, ROWS)
-    dims = tl.arange(0, DIM)
-    in_head = (rows[:, None] < GROUP) & (dims[None, :] < HEAD_DIM)
-    heads = kv_heads * GROUP
-    place = first_place + (own_place - first_place) // FAN * FAN
-    members = tl.minimum(first_place + num_splits - place, FAN)
-    if _is_last(arrivals + place * kv_heads, members):
-        combined, lse = _sum_of_splits(
-            partial_output, partial_lse, place, members, 1, heads,
-            GROUP, HEAD_DIM, DIM, SPLITS_AT_ONCE,
-        )  # fmt: skip
-        done = num_splits <= FAN
-        if not done:
-            kept = place.to(tl.int64) * heads + rows
-            tl.store(partial_output + kept[:, None] * HEAD_DIM + dims[None, :], combined, in_head)
-            tl.store(partial_lse + kept, lse, rows < GROUP)
-            # A place that no FAN splits begin with counts those that are combined.
-            groups = tl.cdiv(num_splits, FAN)
-            done = _is_last(arrivals + (first_place + 1) * kv_heads, groups)
-            if done:
-                combined, lse = _sum_of_splits(
-                    partial_output, partial_lse, first_place, groups, FAN, heads,
-                    GROUP, HEAD_DIM, DIM, SPLITS_AT_ONCE,
-                )  # fmt: skip
-        if done:
-            tl.store(
-                output_rows + rows[:, None] * output_head + dims[None, :],
-                combined.to(output_rows.dtype.element_ty),
-                mask=in_head,
-            )
-
-
-@triton.jit
-def _is_last(arrival, expected):
-    """Count an arrival; whether it is the last expected, which sets the counter back to zero."""
-    tl.debug_barrier()  # every thread's part is written before the arrival is counted
-    is_last = tl.atomic_add(arrival, 1, sem="acq_rel") == expected - 1
-    if is_last:
-        tl.store(arrival, 0)
-    return is_last
-
-
-@triton.jit
-def _sum_of_splits(
-    partial_output,
-    partial_lse,
-    first_place,
-    num_splits,
-    apart,  # places from one to the next
-    heads,
-    GROUP: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    DIM: tl.constexpr,
-    SPLITS_AT_ONCE: tl.constexpr,
-):
-    """The output rows of splits weighed by their sums, and the log2 of all their weights."""
+    """The splits of a sequence and KV head, weighed by their sums, to the output."""
     ROWS: tl.constexpr = triton.next_power_of_2(GROUP)
     rows = tl.arange(0, ROWS)
     dims = tl.arange(0, DIM)
@@ -249,7 +171,7 @@ def _sum_of_splits(
     accumulator = tl.zeros([ROWS, DIM], tl.float32)
     for start in range(0, num_splits, SPLITS_AT_ONCE):
         splits = start + tl.arange(0, SPLITS_AT_ONCE)
-        places = (first_place + splits[:, None] * apart) * heads + rows[None, :]
+        places = (first_place + splits[:, None]) * heads + head * GROUP + rows[None, :]
         here = (splits[:, None] < num_splits) & (rows[None, :] < GROUP)
         # Written by other multiprocessors in this launch: read past this one's own cache.
         lse = tl.load(partial_lse + places, mask=here, other=float("-inf"), cache_modifier=".cg")
@@ -266,8 +188,12 @@ def _sum_of_splits(
         total = total * decay + tl.sum(weights, axis=0)
         accumulator = accumulator * decay[:, None] + tl.sum(output * weights[:, :, None], axis=0)
         maximum = new_maximum
-    positive = tl.where(total > 0, total, 1.0)
-    return accumulator / positive[:, None], maximum + tl.log2(positive)
+    accumulator = accumulator / tl.where(total > 0, total, 1.0)[:, None]
+    tl.store(
+        output_rows + rows[:, None] * output_head + dims[None, :],
+        accumulator.to(output_rows.dtype.element_ty),
+        mask=(rows[:, None] < GROUP) & (dims[None, :] < HEAD_DIM),
+    )
 
 
 def paged_decode(
@@ -374,14 +300,11 @@ def _decode(
         TILE=plan.tiles.tokens,
         FIELDS=plan.records.shape[1],
         SPLITS_AT_ONCE=max(1, 8192 // (dim * triton.next_power_of_2(group))),
-        FAN=FAN,
         PRECISION="ieee" if query.dtype == torch.float32 else "tf32",
         EARLY=starts_early(query.device),
-        # Records are read before the kernel before has ended; so that must not be the plan's.
-        launch_pdl=starts_early(query.device) and plan.is_read,
+        launch_pdl=starts_early(query.device),
         num_warps=plan.tiles.warps,
         # A tile's block ids are fetched as far ahead of its keys as these of their use.
         num_stages=2 * plan.tiles.stages - 1 if paged else plan.tiles.stages,
     )  # fmt: skip
-    plan.is_read = True
     return output

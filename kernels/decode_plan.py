@@ -15,6 +15,10 @@ from torch import Tensor
 
 from schedsim.kernels.checks import check_heads, check_tensor, require
 
+PROGRAMS_PER_PROCESSOR = 2
+"""Decode programs that one multiprocessor runs at a time; what the shared memory of a program's
+tiles allows."""
+
 MIN_CHUNK_TILES = 4
 """Below this a split costs more to combine than it saves."""
 
@@ -27,26 +31,23 @@ SEQUENCES_AT_ONCE: tl.constexpr = tl.constexpr(128)
 
 
 class DecodeTiles(NamedTuple):
-    """How a decode program walks its split: tokens at once, warps, tiles under way, one of which
-    is at work; and how many such programs a multiprocessor runs at a time."""
+    """How a decode program walks its split: tokens at once, warps, loads in flight."""
 
     tokens: int
     warps: int
     stages: int
-    programs: int
 
 
 def decode_tiles(head_dim: int, group: int, dtype: torch.dtype) -> DecodeTiles:
-    """Tiles whose keys take 16 KB: four programs of two stages share a multiprocessor.
+    """Tiles whose keys take 16 KB: two programs of four stages share a multiprocessor.
 
     More than 16 rows of query heads, or float32, which is multiplied without matrix instructions,
-    want more warps for their registers; then there is room for two programs, of four stages.
+    want more warps for their registers.
     """
     row_bytes = triton.next_power_of_2(head_dim) * dtype.itemsize
     rows = decode_rows(group)
     warps = 8 if dtype == torch.float32 or rows > 64 else 4 if rows > 16 else 2
-    stages, programs = (2, 4) if warps == 2 else (4, 2)
-    return DecodeTiles(min(128, max(16, 16384 // row_bytes)), warps, stages, programs)
+    return DecodeTiles(min(128, max(16, 16384 // row_bytes)), warps, stages=4)
 
 
 def decode_rows(group: int) -> int:
@@ -155,7 +156,7 @@ class DecodePlan:
         self.head_dim = head_dim
         self.dtype = dtype
         self.tiles = decode_tiles(head_dim, heads // kv_heads, dtype)
-        programs = self.tiles.programs * _num_processors(self.device)
+        programs = PROGRAMS_PER_PROCESSOR * _num_processors(self.device)
         self.target_splits = max(1, programs // kv_heads)
         self.capacity = max_sequences + self.target_splits
         self.num_sequences = 0  # until `build`, which also keeps the lengths
@@ -167,9 +168,8 @@ class DecodePlan:
         self.records = empty(self.capacity, RECORD, dtype=torch.int32)
         self.partial_output = empty(self.capacity, heads, head_dim, dtype=torch.float32)
         self.partial_lse = empty(self.capacity, heads, dtype=torch.float32)
-        # How many of some splits are done; the last one sets it back to zero.
-        self.arrivals = torch.zeros(self.capacity, kv_heads, dtype=torch.int32, device=self.device)
-        self.is_read = False  # by a decode since `build`
+        # How many splits of a (sequence, KV head) are done; the last one sets it back to zero.
+        self.arrivals = torch.zeros(max_sequences * kv_heads, dtype=torch.int32, device=self.device)
 
     def build(self, context_lengths: Sequence[int] | Tensor) -> None:
         """Plan for at most `max_sequences` contexts, the new tokens included.
@@ -197,7 +197,6 @@ class DecodePlan:
             f"{num_sequences} sequences; the plan was made for 1 to {self.max_sequences}",
         )
         self.context_lengths, self.num_sequences = context_lengths, num_sequences
-        self.is_read = False
         decode_plan_kernel[(triton.cdiv(self.num_sequences, SEQUENCES_PER_PROGRAM.value),)](
             context_lengths,
             self.records,
