@@ -1,4 +1,4 @@
-"""What a program does before the kernel before its own has ended (programmatic dependent launch)."""
+"""What a program does before the kernel before its own has ended: programmatic dependent launch."""
 
 import torch
 import triton
