@@ -137,13 +137,14 @@ def test_a_decode_reads_what_the_kernel_just_before_wrote() -> None:
     query = random_query(16, 32, 128, BRAIN, "cuda", seed + 1)
     orders = [torch.randperm(16, device="cuda") for _ in range(8)]
     table = torch.zeros_like(batch.block_table)
-    keys, new_query = torch.zeros_like(batch.keys), torch.zeros_like(query)
+    keys, values = batch.cache.clone().unbind(1)
+    new_query = torch.zeros_like(query)
     context_lengths = torch.zeros_like(batch.context_lengths)
     plan = DecodePlan(16, 32, 8, 128, dtype=BRAIN, device="cuda")
     outputs = torch.full((8, 4, *query.shape), float("nan"), device="cuda", dtype=BRAIN)
 
     def decode(output: torch.Tensor) -> None:
-        paged_decode(new_query, keys, batch.values, table, plan, scale=0.1, output=output)
+        paged_decode(new_query, keys, values, table, plan, scale=0.1, output=output)
 
     def iteration() -> None:
         keys.zero_()
