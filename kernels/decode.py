@@ -22,6 +22,7 @@ from schedsim.kernels.checks import (
     require,
 )
 from schedsim.kernels.decode_plan import DecodePlan, decode_rows
+from schedsim.kernels.early import ask_for_first_tile, starts_early
 
 LOG2_E = math.log2(math.e)
 
@@ -61,11 +62,8 @@ def decode_kernel(
     FIELDS: tl.constexpr,
     SPLITS_AT_ONCE: tl.constexpr,  # of a combine
     PRECISION: tl.constexpr,
-    EARLY: tl.constexpr,  # started while the kernel before is still at work
+    EARLY: tl.constexpr,  # may start while the kernel before is still at work
 ):
-    if EARLY:
-        gdc_wait()  # all that the kernel before wrote is there from here on
-        gdc_launch_dependents()
     head = tl.program_id(0)
     record = records + tl.program_id(1) * FIELDS
     sequence = tl.load(record)
@@ -81,6 +79,25 @@ def decode_kernel(
     dims = tl.arange(0, DIM)
     tokens = tl.arange(0, TILE)
     UNIT: tl.constexpr = 128 // query.dtype.element_ty.primitive_bitwidth
+    if EARLY:
+        ask_for_first_tile(
+            key_cache + head * cache_head,
+            value_cache + head * cache_head,
+            blocks,
+            sequence,
+            first,
+            end,
+            cache_block,
+            cache_token,
+            table_sequence,
+            PAGED,
+            BLOCK_SIZE,
+            DIM,
+            TILE,
+            UNIT,
+        )
+        gdc_wait()  # all that the kernel before wrote is there from here on
+        gdc_launch_dependents()
     in_dims = dims[None, :] < HEAD_DIM
     in_head = (rows[:, None] < GROUP) & in_dims
     query_rows = query + sequence.to(tl.int64) * query_sequence + head * GROUP * query_head
@@ -251,11 +268,6 @@ def contiguous_decode(
     return _decode(query, key_cache, value_cache, first_blocks, plan, scale, output, paged=False)
 
 
-def starts_early(device: torch.device) -> bool:
-    """Whether a kernel's programs may take their places while the one before still ends."""
-    return device.type == "cuda" and tuple(torch.cuda.get_device_capability(device)) >= (9, 0)
-
-
 def _decode(
     query: Tensor,
     key_cache: Tensor,
@@ -302,9 +314,11 @@ def _decode(
         SPLITS_AT_ONCE=max(1, 8192 // (dim * triton.next_power_of_2(group))),
         PRECISION="ieee" if query.dtype == torch.float32 else "tf32",
         EARLY=starts_early(query.device),
-        launch_pdl=starts_early(query.device),
+        # Records are read before the kernel before has ended, so it must not be the plan's.
+        launch_pdl=starts_early(query.device) and plan.is_read,
         num_warps=plan.tiles.warps,
         # A tile's block ids are fetched as far ahead of its keys as these of their use.
         num_stages=2 * plan.tiles.stages - 1 if paged else plan.tiles.stages,
     )  # fmt: skip
+    plan.is_read = True
     return output

@@ -160,6 +160,7 @@ class DecodePlan:
         self.target_splits = max(1, programs // kv_heads)
         self.capacity = max_sequences + self.target_splits
         self.num_sequences = 0  # until `build`, which also keeps the lengths
+        self.is_read = False  # by a decode since `build`
         self.context_lengths: Tensor
 
         def empty(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -197,6 +198,7 @@ class DecodePlan:
             f"{num_sequences} sequences; the plan was made for 1 to {self.max_sequences}",
         )
         self.context_lengths, self.num_sequences = context_lengths, num_sequences
+        self.is_read = False
         decode_plan_kernel[(triton.cdiv(self.num_sequences, SEQUENCES_PER_PROGRAM.value),)](
             context_lengths,
             self.records,

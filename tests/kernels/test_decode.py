@@ -77,6 +77,9 @@ def test_paged_decode_equals_the_reference(case: Case, device: str) -> None:
         )
         check(output, batch, query)
     assert not plan.arrivals.any()
+    assert plan.is_read
+    plan.build(batch.context_lengths)
+    assert not plan.is_read, "the next decode must not start before this plan is made"
 
 
 @pytest.mark.parametrize("case", interpreted()[:4], ids=str)

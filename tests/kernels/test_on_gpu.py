@@ -128,6 +128,57 @@ def test_a_graph_follows_lengths_and_tables_and_repeats_to_the_bit() -> None:
         assert not first[[row for row, count in enumerate(counts) if not count]].any()
 
 
+def test_a_decode_reads_what_the_kernel_just_before_wrote() -> None:
+    """Plan, table, keys and query: a program that starts early must not see the old ones."""
+    seed = fresh_seed()
+    case = Case(32, 8, 128, 16, BRAIN)
+    lengths = [5000, 300, 40, 2500] * 4
+    batch = make(case, lengths, seed)
+    query = random_query(16, 32, 128, BRAIN, "cuda", seed + 1)
+    orders = [torch.randperm(16, device="cuda") for _ in range(8)]
+    table = torch.zeros_like(batch.block_table)
+    keys, values = batch.cache.clone().unbind(1)
+    new_query = torch.zeros_like(query)
+    context_lengths = torch.zeros_like(batch.context_lengths)
+    plan = DecodePlan(16, 32, 8, 128, dtype=BRAIN, device="cuda")
+    outputs = torch.full((8, 4, *query.shape), float("nan"), device="cuda", dtype=BRAIN)
+
+    def decode(output: torch.Tensor) -> None:
+        paged_decode(new_query, keys, values, table, plan, scale=0.1, output=output)
+
+    def iteration() -> None:
+        keys.zero_()
+        for order, output in zip(orders, outputs, strict=True):
+            new_query.zero_()
+            context_lengths.copy_(batch.context_lengths[order])
+            torch.index_select(batch.block_table, 0, order, out=table)
+            plan.build(context_lengths)
+            decode(output[0])
+            torch.index_select(query, 0, order, out=new_query)
+            decode(output[1])
+            keys.copy_(batch.keys)
+            decode(output[2])
+            table.zero_()
+            decode(output[0])
+            torch.index_select(batch.block_table, 0, order, out=table)
+            decode(output[3])
+
+    iteration()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        iteration()
+    wanted = reference.attention(
+        query, batch.keys, batch.values, batch.block_table, [1] * 16, lengths, 0.1
+    )
+    for _ in range(10):
+        outputs.fill_(float("nan"))
+        graph.replay()
+        for order, output in zip(orders, outputs, strict=True):
+            for found in output[2:]:
+                assert reference.rows_error(found, wanted[order]) < 5e-3, f"seed {seed}"
+
+
 @pytest.mark.parametrize("in_order", [False, True], ids=["paged", "contiguous"])
 @pytest.mark.parametrize("case", measured(), ids=str)
 def test_prefill(case: Case, in_order: bool) -> None:
