@@ -15,7 +15,8 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Gate, Policy, while_nobody_can_come
+from schedsim.policies.base import UNTIL_AN_EVENT, Gate, Policy
+from schedsim.policies.reserving import can_reserve, tokens_to_limit
 from schedsim.policies.tenants import TenantLines
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
@@ -66,17 +67,7 @@ class VTC(Policy):
 
     def accept(self, request: Request, step: Step) -> bool:
         """Refuse what could not reserve its output limit even alone."""
-        if self.reserve == "known":
-            return True
-        need = step.blocks_for(_longest(request))
-        if need <= step.total_blocks:
-            return True
-        step.reject(
-            request,
-            f"its prompt and output limit reserve {need} blocks, the cache has "
-            f"{step.total_blocks}; set --max-output or --max-model-len",
-        )
-        return False
+        return self.reserve == "known" or can_reserve(request, tokens_to_limit(request), step)
 
     def group(self, request: Request) -> Hashable:
         """The tenant."""
@@ -88,17 +79,17 @@ class VTC(Policy):
 
     def gate(self, request: Request, tokens: int, step: Step) -> Gate:
         """Whether all that is reserved has blocks."""
-        room = _longest(request) if self.reserve == "output" else request.num_known_tokens
+        room = tokens_to_limit(request) if self.reserve == "output" else request.num_known_tokens
         need = step.blocks_to_admit(request, room)
         return Gate.ADMIT if need <= step.free_blocks else Gate.STOP
 
     def reservation(self, request: Request, tokens: int) -> int:
         """As `reserve` says; known tokens are tested, not taken."""
-        return _longest(request) if self.reserve == "output" else tokens
+        return tokens_to_limit(request) if self.reserve == "output" else tokens
 
     def steady(self, step: Step) -> int:
         """While nobody can be admitted, whoever's turn it is."""
-        return while_nobody_can_come(step)
+        return 1 if step.num_waiting and step.seats > 0 else UNTIL_AN_EVENT
 
     def on_arrival(self, request: Request, step: Step) -> None:
         """Count it; who had nobody in line starts level with those who wait."""
@@ -169,8 +160,3 @@ def parse_weights(policy: str, text: str) -> dict[int, Fraction]:
                 "number and a weight above 0, such as 0:2/1:0.5"
             )
     return weights
-
-
-def _longest(request: Request) -> int:
-    """Tokens that need a slot if the output limit is reached."""
-    return request.prompt_tokens + request.output_limit - 1

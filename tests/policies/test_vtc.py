@@ -7,7 +7,7 @@ import pytest
 
 from schedsim.errors import ConfigError
 from schedsim.policies import VTC
-from schedsim.predictors import Predictor
+from schedsim.predictors import Oracle, Predictor
 from schedsim.request import Request, Status
 from tests.core.harness import Jobs, Run, simulate
 
@@ -111,6 +111,13 @@ def test_with_room_for_the_output_limit_nobody_is_preempted() -> None:
     run = simulate(VTC(reserve="output"), Jobs([4], [6], limits=[30]), blocks=3)
     assert run.requests[0].status is Status.REJECTED
     assert "--max-output" in run.requests[0].reason
+
+
+def test_a_limit_that_the_memory_rounds_up_beyond_the_cache_is_refused() -> None:
+    jobs = Jobs([1], [1], limits=[9])
+    run = simulate(VTC(reserve="output"), jobs, blocks=3, memory="buddy", predictor=Oracle())
+    assert run.requests[0].status is Status.REJECTED
+    assert "reserve 4 blocks, the cache has 3" in run.requests[0].reason
 
 
 def test_the_first_failure_stops_even_if_another_tenants_request_would_fit() -> None:
