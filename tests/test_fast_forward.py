@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from schedsim.config import RunSettings, make_settings
 from schedsim.experiments.setup import prepare_run, prepare_trace
 from schedsim.memory import MANAGERS
-from schedsim.policies import VLLM, Policy
+from schedsim.policies import VLLM, Policy, Priority
 from schedsim.policies.base import trusted_steady
+from schedsim.policies.loading import make_policy
+from schedsim.request import Request
 from schedsim.results import Result, build_result
 from schedsim.scheduler import Batch, Step
 from schedsim.testing import strategies
@@ -37,13 +39,9 @@ MORE_SPECS = (
     "sjf,kappa=0.5",
 )
 SPECS = (*(spec for spec, _ in POLICY_SPECS), *MORE_SPECS)
-ALL_MEMORIES = sorted(
-    {
-        spec.partition(",host_blocks")[0]
-        for spec in MEMORIES
-        if "reserve=max" not in spec and "vattention" not in spec
-    }
-)
+OWN_PAGES = "vattention,tokens_per_page=4"
+SMALL_MEMORIES = {spec.partition(",host_blocks")[0] for spec in MEMORIES if "=max" not in spec}
+ALL_MEMORIES = sorted(SMALL_MEMORIES - {"vattention"} | {OWN_PAGES})
 EXAMPLES = max(hypothesis.settings.default.max_examples // 3, 1)
 
 Tables = dict[int, list[int]]
@@ -103,8 +101,6 @@ def test_every_policy_decides_the_same(spec: str, data: st.DataObject) -> None:
     settings = data.draw(
         strategies.settings(trace, policy=spec, memories=ALL_MEMORIES, predictors=("oracle",))
     )
-    if str(settings.memory).startswith("radix"):  # has no host tier
-        settings = settings.model_copy(update={"memory": "radix"})
     assert_same(Ran(trace, settings, True), Ran(trace, settings, False))
 
 
@@ -130,9 +126,19 @@ class Stops(VLLM):
             step.run_decodes()
 
 
+class Ages(Priority):
+    """Ranks otherwise than its base, by a hook that only this one has."""
+
+    def rank(self, request: Request) -> float:
+        return -float(request.num_generated_tokens)
+
+
 def test_an_inherited_promise_does_not_bind_another_decision() -> None:
     assert trusted_steady(VLLM())
+    assert trusted_steady(Priority())
+    assert trusted_steady(make_policy("vllm@0.11"))
     assert not trusted_steady(Stops())
+    assert not trusted_steady(Ages())
     assert not trusted_steady(Policy())
     patched = Policy()
     patched.steady = lambda step: 2  # type: ignore[method-assign]

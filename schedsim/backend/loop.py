@@ -92,7 +92,6 @@ class EngineLoop:
         self._num_decided = 0
         self._futile_preemptions = 0
         self._idle_wakes = 0
-        self._num_failed = 0
 
     def look(self, now: float) -> Batch | None:
         """Take what has arrived by `now` and decide; None, noted in the step log, if nothing runs.
@@ -139,22 +138,8 @@ class EngineLoop:
         stored = scheduler.stored_tokens
         for later, *_ in self._decided:
             stored -= later.prefill_tokens + later.decode_requests
-        kv_cache = scheduler.kv_cache
-        free_blocks = kv_cache.free_blocks
-        use = kv_cache.use(stored) if kv_cache.reserves_growth else None
         self.now = end
-        self._steps.append(
-            batch,
-            start,
-            end,
-            last_arrival,
-            running,
-            waiting,
-            free_blocks,
-            stored,
-        )
-        if use is not None:
-            self._steps.note_memory(use)
+        self._note_step(batch, start, end, last_arrival, running, waiting, stored)
         try:
             completion = scheduler.complete(batch, end)
         except SchedsimError:  # a hook's; the books are whole all the same, so the record is to be
@@ -179,45 +164,34 @@ class EngineLoop:
         """
         if self.observers or self._has_failed_to_reserve():
             return now
-        scheduler, steps = self._scheduler, self._steps
+        scheduler = self._scheduler
         limit = scheduler.steady_after(batch)
         if limit <= 0:
             return now
         if self._check_every is not None:
             limit = min(limit, self._check_every - 1 - batch.iteration % self._check_every)
         due = math.inf if self._load.next_time is None else self._load.next_time
-        kv_cache, decode_set = scheduler.kv_cache, scheduler.decode_set
-        reserves_growth = kv_cache.reserves_growth
+        last_arrival, decode_set = self._last_arrival, scheduler.decode_set
         running, waiting = scheduler.num_running, len(scheduler.queue)
-        shape, end, count = copy(batch), self.now, 0
+        repeated, end, count = copy(batch), self.now, 0
         for _ in range(min(limit, LONGEST_RUN)):
-            if now >= due or not scheduler.repeat(shape):
+            if now >= due or not scheduler.repeat(repeated):
                 break
             count += 1
-            shape.decided_at = now
-            host, duration, gap = parts_of(shape)
+            repeated.decided_at = now
+            host, duration, gap = parts_of(repeated)
             start = now + host
             end = start + duration
             now = end + gap
             stored = scheduler.stored_tokens
-            steps.append(
-                shape,
-                start,
-                end,
-                self._last_arrival,
-                running,
-                waiting,
-                kv_cache.free_blocks,
-                stored,
-            )
-            if reserves_growth:
-                steps.note_memory(kv_cache.use(stored))
+            self._note_step(repeated, start, end, last_arrival, running, waiting, stored)
             decode_set.end(end)
         if count:
             self.now = end
             self._num_decided += count
             scheduler.end_repeats(count, end)
-            if self._progress is not None and count > -batch.iteration % self._progress_every:
+            to_report = self._progress_every - batch.iteration % self._progress_every
+            if self._progress is not None and count >= to_report:
                 self._progress(end, self.num_ended)
         return now
 
@@ -257,12 +231,28 @@ class EngineLoop:
 
     # ---- inside
 
+    def _note_step(
+        self,
+        batch: Batch,
+        start: float,
+        end: float,
+        last_arrival: int,
+        running: int,
+        waiting: int,
+        stored: int,
+    ) -> None:
+        """Its row in the step log."""
+        kv_cache = self._scheduler.kv_cache
+        self._steps.append(
+            batch, start, end, last_arrival, running, waiting, kv_cache.free_blocks, stored
+        )
+        if kv_cache.reserves_growth:
+            self._steps.note_memory(kv_cache.use(stored))
+
     def _has_failed_to_reserve(self) -> bool:
-        """Whether a reservation failed since this was asked last: each failure is counted."""
-        if not self._scheduler.kv_cache.reserves_growth:
-            return False
-        before, self._num_failed = self._num_failed, self._steps.failed_though_enough[-1]
-        return self._num_failed > before
+        """Whether a reservation failed in the last iteration; it would in the next: each counts."""
+        failed = self._steps.failed_though_enough[-2:]
+        return bool(failed) and failed[-1] > (failed[0] if len(failed) > 1 else 0)
 
     def _take_arrivals(self, now: float) -> None:
         load, scheduler = self._load, self._scheduler

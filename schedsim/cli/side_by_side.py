@@ -120,11 +120,11 @@ def run_all(
     for label, chosen, directory in zip(names, settings, directories, strict=True):
         options = RunOptions(
             directory,
-            output.decisions,
-            output.timeline,
-            output.check,
-            output.fast_forward,
-            command,
+            decisions=output.decisions,
+            timeline=output.timeline,
+            check_every=output.check,
+            fast_forward=output.fast_forward,
+            command=command,
         )
         with progress_bar(label, len(trace), output.quiet, unit) as progress:
             outcomes[label] = run_one(trace, chosen, options, progress=progress)

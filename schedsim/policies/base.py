@@ -39,21 +39,6 @@ class Release(Enum):
 UNTIL_AN_EVENT = 1 << 40
 """An answer of `steady`: the decision stays until something arrives, finishes or lacks memory."""
 
-DECISION_HOOKS = (
-    "schedule",
-    "group",
-    "group_key",
-    "key",
-    "gate",
-    "budget",
-    "chunk",
-    "reservation",
-    "victim",
-    "displace",
-    "wake_at",
-)
-"""What a decision depends on: whoever overrides one of these has to answer `steady` anew."""
-
 
 class Policy:
     """Decides what runs in an iteration; acts through the verbs of `step`, never on the books.
@@ -163,13 +148,11 @@ class Policy:
         Asked after an iteration that only decodes was decided. k promises that the next k - 1 run
         the same requests, a token each, and that no waiting request becomes admissible, as long as
         nothing arrives, finishes or fails to get memory. 1, always right: this iteration only.
-        Those iterations may then run as one, in which no hook is called. The answer of a base class
-        does not count where a subclass overrides one of `DECISION_HOOKS` and not this.
+        Those iterations may then run as one: no hook is called but `on_tokens`, once for all of
+        them. Where a class below the one that answers brings any method of its own, the answer does
+        not count.
         """
         return 1
-
-    def on_decode_run(self, iterations: int, step: "Step") -> None:
-        """`iterations` iterations that `steady` had promised have run without a decision."""
 
     def release(self, request: Request) -> Release:
         """When a finished request's seat and blocks come free."""
@@ -197,16 +180,24 @@ def overrides(policy: Policy, hook: str) -> bool:
 
 
 def trusted_steady(policy: Policy) -> bool:
-    """Whether `steady` was written for the decisions that `policy` makes."""
-    order = type(policy).__mro__
-    owner = {hook: _place(order, hook) for hook in ("steady", *DECISION_HOOKS)}
-    is_own = "steady" in vars(policy) or owner["steady"] < len(order) - 2
-    patched = any(hook in vars(policy) for hook in DECISION_HOOKS)
-    return is_own and not patched and all(owner["steady"] <= owner[hook] for hook in DECISION_HOOKS)
+    """Whether `steady` was written for what `policy` does, and not for a base class of it."""
+    own = vars(policy)
+    if any(name != "steady" and callable(getattr(Policy, name, None)) for name in own):
+        return False
+    if "steady" in own:
+        return True
+    for owner in type(policy).__mro__:
+        if "steady" in vars(owner):
+            return owner is not Policy
+        if any(_is_method(name, value) for name, value in vars(owner).items()):
+            return False
+    raise AssertionError("Policy has a steady")
 
 
-def _place(order: tuple[type, ...], hook: str) -> int:
-    return next(place for place, owner in enumerate(order) if hook in vars(owner))
+def _is_method(name: str, value: object) -> bool:
+    """Dataclasses write methods with two underscores, which decide nothing."""
+    kinds = (property, classmethod, staticmethod)
+    return not name.startswith("__") and (callable(value) or isinstance(value, kinds))
 
 
 def while_full(step: "Step") -> int:
@@ -217,13 +208,3 @@ def while_full(step: "Step") -> int:
     if step.has_prefix_cache and step.num_waiting and step.seats > 0:
         return 1
     return UNTIL_AN_EVENT
-
-
-def while_nobody_waits(step: "Step") -> int:
-    """`steady` of a policy that decodes all who run, whoever waits or waited."""
-    return 1 if step.num_waiting else UNTIL_AN_EVENT
-
-
-def while_nobody_can_come(step: "Step") -> int:
-    """`steady` of a policy that decodes all who run, whose waiting line moves as time passes."""
-    return 1 if step.num_waiting and step.seats > 0 else UNTIL_AN_EVENT

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from schedsim.policies.base import Policy, PreemptMode
+from schedsim.policies.base import UNTIL_AN_EVENT, Policy, PreemptMode
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
 
@@ -144,3 +144,12 @@ class Preemptive(Policy):
         """Assert the invariants; O(n log n)."""
         self._ranking.check()
         assert self._generated.keys() == self._ranking._ranks.keys(), "a request is half forgotten"
+
+
+def while_ranked_last(step: Step) -> int:
+    """`steady` of a `Preemptive` policy under which no rank of who runs gets worse by decoding.
+
+    Who waits gains nothing on who runs, and what these hold grows by no more than what is free gets
+    less. A prefix cache, though, may come to hold more of who waits.
+    """
+    return 1 if step.has_prefix_cache and step.num_waiting else UNTIL_AN_EVENT

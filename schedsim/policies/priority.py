@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import UNTIL_AN_EVENT
-from schedsim.policies.preemptive import Preemptive
+from schedsim.policies.preemptive import Preemptive, while_ranked_last
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
 
@@ -45,5 +44,5 @@ class Priority(Preemptive):
         return Preemptive.displace(self, request, step) if self.displaces else None
 
     def steady(self, step: Step) -> int:
-        """While nobody can make or find room: nobody gains rank or blocks on who waits."""
-        return 1 if step.has_prefix_cache and step.num_waiting else UNTIL_AN_EVENT
+        """While ranks allow nobody to make room."""
+        return while_ranked_last(step)

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import UNTIL_AN_EVENT
-from schedsim.policies.preemptive import Preemptive, predicted_output
+from schedsim.policies.preemptive import Preemptive, predicted_output, while_ranked_last
 from schedsim.request import Request, Status
 from schedsim.scheduler.step import Step
 
@@ -59,8 +58,8 @@ class SRTF(Preemptive):
         return Preemptive.displace(self, request, step)
 
     def steady(self, step: Step) -> int:
-        """While nobody can make or find room: nobody gains rank or blocks on who waits."""
-        return 1 if step.has_prefix_cache and step.num_waiting else UNTIL_AN_EVENT
+        """While ranks allow nobody to make room."""
+        return while_ranked_last(step)
 
     def on_admit(self, request: Request, step: Step) -> None:
         """It may have the longest remainder."""

@@ -96,7 +96,6 @@ class Scheduler:
         self._has_release = overrides(policy, "release")
         self._has_on_tokens = overrides(policy, "on_tokens")
         self._has_on_finish = overrides(policy, "on_finish")
-        self._has_on_decode_run = overrides(policy, "on_decode_run")
         self._is_steady = trusted_steady(policy)
         self._predictor_learns = predictor is not None and predictor.learns
         self._targets: dict[int, int] = {}
@@ -204,6 +203,8 @@ class Scheduler:
             self._blame_policy(error, f"in iteration {step.iteration}")
         batch = step.seal()
         self._book(batch)
+        if not batch.is_empty:
+            self._in_flight.append(batch)
         return batch
 
     def complete(self, batch: Batch, end: float) -> Completion:
@@ -254,6 +255,7 @@ class Scheduler:
         Raises:
             PolicyError: `steady` raised, or gave no number.
         """
+        assert not self._in_flight, "what follows a batch in flight is decided already"
         finishing = self._finishing
         next_end = self.decode_set.counter + 1
         if (
@@ -265,8 +267,6 @@ class Scheduler:
             or batch.transfers
             or self.held
             or self.prefilling
-            or self._in_flight
-            or not self.decode_set.members
             or len(self.decode_set.members) != batch.decode_requests
         ):
             return 0
@@ -277,26 +277,16 @@ class Scheduler:
             self._blame_policy(error, f"in `steady` after iteration {batch.iteration}")
         return min(promised - 1, min(finishing) - next_end)
 
-    def repeat(self, shape: BatchShape) -> bool:
-        """Decide one more iteration that decodes the whole set; False, and no change, if it cannot.
+    def repeat(self, batch: Batch) -> bool:
+        """Decide once more what `batch` decided, with its new sizes; False, and no change, if not.
 
-        It cannot where a block is missing or blocks would move. `shape` becomes its shape.
+        It cannot be where a block is missing or blocks would move.
         """
-        kv_cache = self.kv_cache
-        if self.needs_free_block:
-            if len(kv_cache.needy) >= kv_cache.free_blocks:
-                return False
-        elif not kv_cache.can_grow_all():
+        if not self.can_decode_all() or (self.moves_blocks and self.kv_cache.needy):
             return False
-        if kv_cache.reserves_growth and kv_cache.needy:
-            return False
-        shape.decode_context = self.decode_set.context
-        kv_cache.grow_all()
-        self.stored_tokens += shape.decode_requests
-        self.decode_set.advance()
-        kv_cache.advance()
-        if self.has_prefix_cache:
-            self.stored_tokens -= kv_cache.commit() * kv_cache.block_size
+        self.kv_cache.grow_all()
+        batch.decode_context = self.decode_set.context
+        self._book(batch)
         return True
 
     def end_repeats(self, iterations: int, end: float) -> None:
@@ -308,12 +298,11 @@ class Scheduler:
         step, policy = self._step, self.policy
         step.iteration += iterations
         step.now = end
+        if not self._has_on_tokens:
+            return
         try:
-            if self._has_on_tokens:
-                for request in self.decode_set.members:
-                    policy.on_tokens(request, iterations, step)
-            if self._has_on_decode_run:
-                policy.on_decode_run(iterations, step)
+            for request in self.decode_set.members:
+                policy.on_tokens(request, iterations, step)
         except (Exception, SystemExit) as error:  # as in `add`
             self._blame_policy(error, f"after iteration {step.iteration - 1}")
 
@@ -379,6 +368,13 @@ class Scheduler:
             assert not self.ending, "a last token is awaited of nothing in flight"
 
     # ---- what the step's verbs call
+
+    def can_decode_all(self) -> bool:
+        """Whether no member of the decode set can lack a block."""
+        kv_cache = self.kv_cache
+        if not self.needs_free_block:
+            return kv_cache.can_grow_all()
+        return not self.decode_set.members or len(kv_cache.needy) < kv_cache.free_blocks
 
     def start(self, request: Request, now: float) -> None:
         """Move a waiting request to the running list."""
@@ -526,8 +522,6 @@ class Scheduler:
                 self._join_decode_set(request)
         if self.has_prefix_cache:
             self.stored_tokens -= self.kv_cache.commit() * self.kv_cache.block_size
-        if not batch.is_empty:
-            self._in_flight.append(batch)
 
     def _emit(self, request: Request, end: float) -> bool:
         """Book a token that does not come by the decode set's counter; True if it is the last."""

@@ -353,15 +353,9 @@ class Step(StepView):
     def _decode_at_once(self) -> bool:
         """Grow the whole decode set if nobody is held or planned and no block can be missing."""
         scheduler = self._scheduler
-        if scheduler.held or self._one_by_one:
+        if scheduler.held or self._one_by_one or not scheduler.can_decode_all():
             return False
-        kv_cache = scheduler.kv_cache
-        if scheduler.needs_free_block:
-            if len(kv_cache.needy) >= kv_cache.free_blocks and scheduler.decode_set.members:
-                return False
-        elif not kv_cache.can_grow_all():
-            return False
-        kv_cache.grow_all()
+        scheduler.kv_cache.grow_all()
         if scheduler.moves_blocks:
             self._note_moves()
         return True

@@ -101,7 +101,7 @@ class Simulation(Backend):
             yield env.timeout(end - now)
             loop.finish(batch, start, end)
             now = end + gap
-            if fast_forward and batch.runs_decodes:
+            if fast_forward:
                 now = loop.run_ahead(batch, now, parts_of)
             if now > env.now:
                 yield env.timeout(now - env.now)

@@ -38,6 +38,23 @@ def plain_loop(
     waiting: deque[_Request] = deque()
     running: list[_Request] = []
     free, now, emitted = blocks, 0.0, 0
+
+    def plan(request: _Request, tokens: int, shape: BatchShape) -> bool:
+        nonlocal free
+        need = -(-(request.computed + tokens) // block_size) - request.blocks
+        if need > free:
+            return False
+        free -= need
+        request.blocks += need
+        known = request.prompt + request.generated
+        if known - request.computed == 1 and request.generated:
+            shape.decode_requests += 1
+            shape.decode_context += known
+        else:
+            shape.prefill_tokens += tokens
+            shape.prefill_attention += tokens * (request.computed + tokens / 2)
+        return True
+
     while arriving or waiting or running:
         if not running and not waiting:
             now = max(now, arriving[0].arrival)
@@ -45,28 +62,11 @@ def plain_loop(
             waiting.append(arriving.popleft())
         left, shape, preempted = token_budget, BatchShape(), False
         sampled: list[_Request] = []
-
-        def plan(request: _Request, tokens: int, shape: BatchShape = shape) -> bool:
-            nonlocal free
-            need = -(-(request.computed + tokens) // block_size) - request.blocks
-            if need > free:
-                return False
-            free -= need
-            request.blocks += need
-            known = request.prompt + request.generated
-            if known - request.computed == 1 and request.generated:
-                shape.decode_requests += 1
-                shape.decode_context += known
-            else:
-                shape.prefill_tokens += tokens
-                shape.prefill_attention += tokens * (request.computed + tokens / 2)
-            return True
-
         place = 0
         while place < len(running) and left > 0:
             request = running[place]
             tokens = min(request.prompt + request.generated - request.computed, left)
-            while not plan(request, tokens):
+            while not plan(request, tokens, shape):
                 victim = running.pop()
                 free += victim.blocks
                 victim.blocks = victim.computed = 0
@@ -86,7 +86,7 @@ def plain_loop(
             if -(-known // block_size) > free:
                 break
             tokens = min(known, left)
-            plan(request, tokens)
+            plan(request, tokens, shape)
             running.append(waiting.popleft())
             left -= tokens
             request.computed = tokens

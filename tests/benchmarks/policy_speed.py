@@ -16,6 +16,7 @@ import schedsim
 from schedsim.config import make_settings
 from schedsim.experiments.setup import prepare_run, prepare_trace
 from schedsim.policies import POLICIES
+from schedsim.results import build_result
 from schedsim.traces.transforms import over_context, scale_time
 from tests.benchmarks.plain_loop import plain_loop
 
@@ -30,15 +31,11 @@ SETTINGS = {
 }
 
 
-def best_of(repeats: int, prepare: Callable[[], Callable[[], object]]) -> float:
-    """The fewest CPU seconds of what `prepare` returns."""
-    seconds = []
-    for _ in range(repeats):
-        run = prepare()
-        started = time.process_time()
-        run()
-        seconds.append(time.process_time() - started)
-    return min(seconds)
+def cpu_seconds(run: Callable[[], object]) -> float:
+    """CPU seconds of a call."""
+    started = time.process_time()
+    run()
+    return time.process_time() - started
 
 
 def main() -> None:
@@ -52,13 +49,15 @@ def main() -> None:
     fits = over_context(trace, 8192)
     print(f"{'policy':24}{'tokens':>12}{'CPU s':>8}{'tokens/CPU s':>14}{'ratio':>8}")
     tokens, _ = plain_loop(fits, **SIZES)
-    plain = tokens / best_of(options.repeats, lambda: lambda: plain_loop(fits, **SIZES))
+    loops = [cpu_seconds(lambda: plain_loop(fits, **SIZES)) for _ in range(options.repeats)]
+    plain = tokens / min(loops)
     print(f"{'(plain loop)':24}{tokens:>12,}{tokens / plain:>8.2f}{plain:>14,.0f}{1:>8.2f}")
     for name in options.policies or sorted(POLICIES):
         settings = make_settings(**SETTINGS, policy=name)
         replayed = prepare_trace(trace, settings)
-        tokens = schedsim.simulate(trace, **SETTINGS, policy=name).summary["output_tokens"]
-        seconds = best_of(options.repeats, lambda: prepare_run(replayed, settings).backend.run)
+        backends = [prepare_run(replayed, settings).backend for _ in range(options.repeats)]
+        seconds = min(cpu_seconds(backend.run) for backend in backends)
+        tokens = build_result(backends[0].record()).summary["output_tokens"]
         speed = tokens / seconds
         print(
             f"{name:24}{tokens:>12,}{seconds:>8.2f}{speed:>14,.0f}{speed / plain:>8.2f}", flush=True
