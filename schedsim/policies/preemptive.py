@@ -150,6 +150,8 @@ def while_ranked_last(step: Step) -> int:
     """`steady` of a `Preemptive` policy under which no rank of who runs gets worse by decoding.
 
     Who waits gains nothing on who runs, and what these hold grows by no more than what is free gets
-    less. A prefix cache, though, may come to hold more of who waits.
+    less. A prefix cache, though, may come to hold more of who waits; and who was admitted by the
+    batch that is still in flight may be displaced once its first token is there.
     """
-    return 1 if step.has_prefix_cache and step.num_waiting else UNTIL_AN_EVENT
+    may_gain = step.has_prefix_cache or step.decision_lag
+    return 1 if may_gain and step.num_waiting else UNTIL_AN_EVENT

@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schedsim.config import make_settings
 from schedsim.errors import ConfigError
 from schedsim.policies import Priority
+from schedsim.testing.running import run_watched
+from schedsim.testing.strategies import STEP_TIME
 from tests.core.harness import Jobs, simulate
 from tests.policies.pressure import THIRD, Load, loads, run_under_pressure
 
@@ -46,6 +49,23 @@ def test_priority_without_aging_starves_and_with_aging_does_not() -> None:
     fair = simulate(Priority(aging=0.25), jobs, seats=1)
     assert fair.requests[1].admitted is not None
     assert fair.requests[1].admitted <= 5 / 0.25 + 3 + 3
+
+
+def test_priority_promises_no_more_than_it_keeps_while_an_admission_is_in_flight() -> None:
+    """Who was admitted by the batch in flight can be displaced as soon as its token is there."""
+    jobs = Jobs([4] * 3, [1, 2, 2], arrivals=[0, 0, 0.01], priorities=[0, 2, 1])
+    settings = make_settings(
+        blocks=50,
+        block_size=4,
+        max_seqs=1,
+        token_budget=64,
+        max_model_len=64,
+        decision_lag=1,
+        step_time=STEP_TIME,
+    )
+    ran = run_watched(lambda: Priority(displaces=True), jobs.trace(), settings)
+    assert ran.violation is None
+    assert any(record.preempted for record in ran.records)
 
 
 @THIRD
