@@ -42,6 +42,7 @@ def decode_kernel(
     # sizes
     scale_log2,  # softmax scale · log2(e)
     kv_heads,
+    at_once,  # programs of a KV head that run at a time
     # strides
     output_sequence,
     output_head,
@@ -80,22 +81,23 @@ def decode_kernel(
     tokens = tl.arange(0, TILE)
     UNIT: tl.constexpr = 128 // query.dtype.element_ty.primitive_bitwidth
     if EARLY:
-        ask_for_first_tile(
-            key_cache + head * cache_head,
-            value_cache + head * cache_head,
-            blocks,
-            sequence,
-            first,
-            end,
-            cache_block,
-            cache_token,
-            table_sequence,
-            PAGED,
-            BLOCK_SIZE,
-            DIM,
-            TILE,
-            UNIT,
-        )
+        if tl.program_id(1) < at_once:  # the kernel before has long ended for later ones
+            ask_for_first_tile(
+                key_cache + head * cache_head,
+                value_cache + head * cache_head,
+                blocks,
+                sequence,
+                first,
+                end,
+                cache_block,
+                cache_token,
+                table_sequence,
+                PAGED,
+                BLOCK_SIZE,
+                DIM,
+                TILE,
+                UNIT,
+            )
         gdc_wait()  # all that the kernel before wrote is there from here on
         gdc_launch_dependents()
     in_dims = dims[None, :] < HEAD_DIM
@@ -300,7 +302,7 @@ def _decode(
     decode_kernel[(kv_heads, sequences + plan.target_splits)](
         output, query, key_cache, value_cache, blocks,
         plan.records, plan.partial_output, plan.partial_lse, plan.arrivals,
-        scale * LOG2_E, kv_heads,
+        scale * LOG2_E, kv_heads, plan.target_splits,
         output.stride(0), output.stride(1), query.stride(0), query.stride(1),
         *key_cache.stride()[:3], blocks.stride(0),
         PAGED=paged,
