@@ -3,10 +3,9 @@
 import math
 from collections import deque
 from collections.abc import Callable
-from copy import copy
 from typing import Protocol
 
-from schedsim.costs.base import StepParts
+from schedsim.backend.pace import Pace, TimesAhead, times_ahead
 from schedsim.errors import PolicyError, SchedsimError
 from schedsim.load import Load
 from schedsim.request import Request
@@ -27,7 +26,10 @@ PROGRESS_EVERY = 512
 """Iterations between two reports of progress."""
 
 LONGEST_RUN = 10_000
-"""Iterations that are run at once at most, so that Ctrl-C and progress have their turn."""
+"""Iterations that are run ahead at most, so that Ctrl-C and progress have their turn."""
+
+WORTH_AT_ONCE = 8
+"""Iterations from which on it is faster to book them with arrays than one by one."""
 
 
 class Observer(Protocol):
@@ -152,12 +154,12 @@ class EngineLoop:
             self._progress(end, self.num_ended)
         self._watch_for_livelock(batch)
 
-    def run_ahead(self, batch: Batch, now: float, parts_of: Callable[[Batch], StepParts]) -> float:
-        """Run what is known to follow `batch`, which ended last, one iteration after the other.
+    def run_ahead(self, batch: Batch, now: float, pace: Pace) -> float:
+        """Run what is known to follow `batch`, which ended last.
 
         That is what `look` at `now` and so on would decide, up to where it might decide otherwise;
-        `parts_of` says how long each one takes. Returns when to look next. The step log has all of
-        them, observers see none: with observers nothing is run ahead.
+        `pace` says how long each iteration takes. Returns when to look next. The step log has all
+        of them, observers see none: with observers nothing is run ahead.
 
         Raises:
             PolicyError: a hook of the policy raised.
@@ -165,34 +167,39 @@ class EngineLoop:
         if self.observers or self._has_failed_to_reserve():
             return now
         scheduler = self._scheduler
-        limit = scheduler.steady_after(batch)
-        if limit <= 0:
-            return now
+        left = min(scheduler.steady_after(batch), LONGEST_RUN)
         if self._check_every is not None:
-            limit = min(limit, self._check_every - 1 - batch.iteration % self._check_every)
-        due = math.inf if self._load.next_time is None else self._load.next_time
-        last_arrival, decode_set = self._last_arrival, scheduler.decode_set
-        running, waiting = scheduler.num_running, len(scheduler.queue)
-        repeated, end, count = copy(batch), self.now, 0
-        for _ in range(min(limit, LONGEST_RUN)):
-            if now >= due or not scheduler.repeat(repeated):
+            left = min(left, self._check_every - 1 - batch.iteration % self._check_every)
+        if left <= 0:
+            return now
+        ahead = scheduler.steady_batch()
+        due = self._next_due()
+        before = num_decided = self._num_decided
+        while left:
+            if now >= due:
+                if not scheduler.runs_to_the_end:
+                    break
+                scheduler.end_repeats(self._num_decided - num_decided, self.now)
+                num_decided = self._num_decided
+                self._take_arrivals(now)
+                due = self._next_due()
+            together = min(left, scheduler.quiet_iterations) if pace.parts_ahead else 0
+            if together >= WORTH_AT_ONCE:
+                ahead.decode_context = scheduler.decode_set.context
+                times = times_ahead(now, pace.parts_ahead(ahead, together), together, due)
+                if times is not None:
+                    self._skip(ahead, times)
+                    left -= len(times.end)
+                    now = times.next_look
+                    continue
+            if not scheduler.repeat(ahead):
                 break
-            count += 1
-            repeated.decided_at = now
-            host, duration, gap = parts_of(repeated)
-            start = now + host
-            end = start + duration
-            now = end + gap
-            stored = scheduler.stored_tokens
-            self._note_step(repeated, start, end, last_arrival, running, waiting, stored)
-            decode_set.end(end)
-        if count:
-            self.now = end
-            self._num_decided += count
-            scheduler.end_repeats(count, end)
-            to_report = self._progress_every - batch.iteration % self._progress_every
-            if self._progress is not None and count >= to_report:
-                self._progress(end, self.num_ended)
+            left -= 1
+            now = self._repeat(ahead, now, pace)
+        scheduler.end_repeats(self._num_decided - num_decided, self.now)
+        to_report = self._progress_every - batch.iteration % self._progress_every
+        if self._progress is not None and self._num_decided - before >= to_report:
+            self._progress(self.now, self.num_ended)
         return now
 
     def wake(self, now: float) -> float | None:
@@ -230,6 +237,37 @@ class EngineLoop:
         )
 
     # ---- inside
+
+    def _repeat(self, batch: Batch, now: float, pace: Pace) -> float:
+        """Run a batch that was decided once more; returns when the engine would look again."""
+        scheduler = self._scheduler
+        batch.decided_at = now
+        host, duration, gap = pace.parts_of(batch)
+        start = now + host
+        self.now = end = start + duration
+        self._note_step(
+            batch, start, end, self._last_arrival, scheduler.num_running, len(scheduler.queue),
+            scheduler.stored_tokens,
+        )  # fmt: skip
+        scheduler.decode_set.end(end)
+        self._num_decided += 1
+        return end + gap
+
+    def _skip(self, batch: Batch, times: TimesAhead) -> None:
+        """Run a batch as often as there are times, while the memory has nothing to do."""
+        scheduler = self._scheduler
+        self._steps.append_ahead(
+            batch, times.decided_at, times.start, times.end, self._last_arrival,
+            scheduler.num_running, len(scheduler.queue), scheduler.kv_cache.free_blocks,
+            scheduler.stored_tokens + batch.decode_requests,
+        )  # fmt: skip
+        scheduler.skip(batch, times.end)
+        self._num_decided += len(times.end)
+        self.now = float(times.end[-1])
+
+    def _next_due(self) -> float:
+        due = self._load.next_time
+        return math.inf if due is None else due
 
     def _note_step(
         self,

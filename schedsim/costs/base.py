@@ -2,7 +2,12 @@
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from schedsim.scheduler.batch import BatchShape
+
+Seconds = npt.NDArray[np.float64]
 
 
 class StepCost(Protocol):
@@ -44,3 +49,27 @@ class PartedCost(StepCost, Protocol):
 
     def parts(self, shape: BatchShape) -> StepParts:
         """The parts of an iteration of this shape, each finite and not negative."""
+
+
+class PartsAhead(NamedTuple):
+    """`StepParts` of consecutive iterations: an array where they differ, a number where not."""
+
+    host: Seconds | float
+    device: Seconds | float
+    gap: Seconds | float
+
+
+@runtime_checkable
+class AheadCost(StepCost, Protocol):
+    """A step-time model that can be asked for many iterations at once."""
+
+    def parts_ahead(self, shape: BatchShape, iterations: int) -> PartsAhead:
+        """The parts of so many iterations that only decode, bit for bit as one by one.
+
+        The first has this `shape`; in each later one every decode has one more token of context.
+        """
+
+
+def decode_contexts(shape: BatchShape, iterations: int) -> Seconds:
+    """`decode_context` of so many iterations from `shape` on, exact in float64."""
+    return shape.decode_context + shape.decode_requests * np.arange(iterations, dtype=np.float64)

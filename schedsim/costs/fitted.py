@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schedsim.costs.base import StepParts
+from schedsim.costs.base import PartsAhead, StepParts, decode_contexts
 from schedsim.errors import ConfigError
 from schedsim.results.step_log import StepLog
 from schedsim.scheduler.batch import BatchShape
@@ -92,6 +92,17 @@ class FittedCost:
             _seconds(parts.host, shape), _seconds(parts.device, shape), _seconds(parts.gap, shape)
         )
 
+    def parts_ahead(self, shape: BatchShape, iterations: int) -> PartsAhead:
+        """The same of consecutive iterations that only decode."""
+        context = decode_contexts(shape, iterations) + shape.padding_context
+        host, device, gap = (
+            _before_context(part, shape)
+            + part.decode_context * context
+            + part.sampled * shape.sampled
+            for part in (self.file.parts.host, self.file.parts.device, self.file.parts.gap)
+        )
+        return PartsAhead(host, device, gap)
+
     def describe(self) -> dict[str, Any]:
         """The whole file."""
         return {"name": "fitted", "file": self.path, **self.file.model_dump(mode="json")}
@@ -120,15 +131,22 @@ class FittedCost:
 
 def _seconds(part: Coefficients, shape: BatchShape) -> float:
     return (
+        _before_context(part, shape)
+        + part.decode_context * (shape.decode_context + shape.padding_context)
+        + part.sampled * shape.sampled
+        + part.swapped_blocks * shape.swapped_blocks
+        + part.copied_blocks * shape.copied_blocks
+    )
+
+
+def _before_context(part: Coefficients, shape: BatchShape) -> float:
+    """The terms before that of the decode context, in the order of `TERMS`."""
+    return (
         part.base
         + part.prefill_requests * shape.prefill_requests
         + part.prefill_tokens * shape.prefill_tokens
         + part.prefill_attention * shape.prefill_attention
         + part.decode_requests * (shape.decode_requests + shape.padding_requests)
-        + part.decode_context * (shape.decode_context + shape.padding_context)
-        + part.sampled * shape.sampled
-        + part.swapped_blocks * shape.swapped_blocks
-        + part.copied_blocks * shape.copied_blocks
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schedsim.costs.base import PartsAhead, decode_contexts
 from schedsim.errors import ConfigError
 from schedsim.scheduler.batch import BatchShape
 
@@ -59,6 +60,13 @@ class LinearCost:
             + self.swap_block_ms * shape.swapped_blocks
             + self.copy_block_ms * shape.copied_blocks
         ) * 1e-3
+
+    def parts_ahead(self, shape: BatchShape, iterations: int) -> PartsAhead:
+        """All of it on the device; what an iteration does not have adds nothing."""
+        requests = shape.decode_requests + shape.padding_requests
+        context = decode_contexts(shape, iterations) + shape.padding_context
+        fixed = self.base_ms + self.decode_request_ms * requests
+        return PartsAhead(0.0, (fixed + self.decode_context_ms * context) * 1e-3, 0.0)
 
     def describe(self) -> dict[str, Any]:
         """The coefficients."""

@@ -1,9 +1,12 @@
 """`roofline`: step time from the peak figures of a GPU and the shape of a model."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from schedsim.costs.base import PartsAhead, decode_contexts
 from schedsim.costs.gpus import GPUSpec
 from schedsim.costs.models import ModelSpec
 from schedsim.errors import ConfigError
@@ -132,6 +135,13 @@ class RooflineCost:
         if shape.copied_blocks:
             time += self._copy_block * shape.copied_blocks
         return time
+
+    def parts_ahead(self, shape: BatchShape, iterations: int) -> PartsAhead:
+        """All of it on the device; the attention of the decodes is the last term of `seconds`."""
+        fixed = self.seconds(replace(shape, decode_context=0, padding_context=0))
+        context = decode_contexts(shape, iterations) + shape.padding_context
+        attention = np.maximum(self._attention * context, self._kv_token * context)
+        return PartsAhead(0.0, fixed + attention, 0.0)
 
     def describe(self) -> dict[str, Any]:
         """Model, GPU and every assumption."""

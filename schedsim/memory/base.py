@@ -235,6 +235,19 @@ class KVCache(ABC):
     def advance(self) -> None:
         """The planned iteration is decided: all members use the slot for their next token."""
 
+    @property
+    def quiet_iterations(self) -> int:
+        """In how many iterations from the planned one on no member needs anything, and none else.
+
+        So many may be decided at once, with `skip`. 0, always right: who knows.
+        """
+        return 0
+
+    def skip(self, iterations: int) -> None:
+        """`advance` so many times; only where `quiet_iterations` are as many."""
+        for _ in range(iterations):
+            self.advance()
+
     @abstractmethod
     def check(self) -> None:
         """Assert every invariant; O(blocks)."""

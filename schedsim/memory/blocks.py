@@ -79,6 +79,15 @@ class BlockTables(DecodeCalendar):
             waiting += due
             waiting.sort(key=_by_order)
 
+    @property
+    def quiet_iterations(self) -> int:
+        if self.has_prefix_cache:  # it is to be told what every iteration computes
+            return 0
+        return min(self._due) - self._iteration if self._due else 0
+
+    def skip(self, iterations: int) -> None:
+        self._iteration += iterations
+
     def check(self) -> None:
         super().check()
         assert not self._host_tables.keys() & self._tables.keys(), "a request is in both tiers"

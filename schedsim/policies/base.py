@@ -68,6 +68,12 @@ class Policy:
     stops_at_own_preemption: ClassVar[bool] = False
     """Whether the rest of the running list waits once a request has preempted itself."""
 
+    runs_to_the_end: ClassVar[bool] = False
+    """Whether all it decides while somebody runs is that who decodes does, until nobody is left.
+
+    Then what `steady` promises also holds when somebody arrives or finishes.
+    """
+
     default_memory: ClassVar[str] = "paged"
     """The memory manager of a run whose settings name none."""
 

@@ -26,6 +26,7 @@ class Static(Policy):
     """
 
     name: ClassVar[str] = "static"
+    runs_to_the_end: ClassVar[bool] = True
 
     batch_size: int = 8
     max_wait: float = 0.0

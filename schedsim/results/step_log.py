@@ -10,6 +10,8 @@ import numpy.typing as npt
 from schedsim.memory.base import MemoryUse
 from schedsim.scheduler.batch import Batch
 
+Times = npt.NDArray[np.float64]
+
 FLOAT_COLUMNS = ("decided_at", "start", "end", "prefill_attention")
 INT_COLUMNS = (
     "last_arrival_seen",
@@ -30,6 +32,12 @@ INT_COLUMNS = (
     "preempted",
 )
 DEVICE_COLUMNS = ("host_s", "gpu_s", "gap_s")
+ONCE_A_RUN = ("prefill_attention", *INT_COLUMNS)
+"""Columns in which a run of iterations has one value, that of its first."""
+
+GROWING = ("context_tokens", "stored_tokens")
+"""Those of them that grow by a token for each decode in every further iteration of the run."""
+
 MEMORY_COLUMNS = ("reserved_slots", "unusable_slots", "failed_though_enough")
 
 
@@ -51,6 +59,9 @@ class StepLog:
     are empty. So are, but with a memory manager that reserves ahead (`note_memory`),
     `reserved_slots`, `unusable_slots` and `failed_though_enough`: what `MemoryUse` says at the end
     of the iteration.
+
+    Iterations that `append_ahead` adds together share one place in most arrays; `column` has a row
+    for each.
     """
 
     __slots__ = (
@@ -58,6 +69,8 @@ class StepLog:
         *INT_COLUMNS,
         *DEVICE_COLUMNS,
         *MEMORY_COLUMNS,
+        "_run_at",
+        "_run_length",
         "append",
         "idle_looks",
         "idle_rows",
@@ -88,6 +101,8 @@ class StepLog:
     stored_tokens: "array[int]"
     preempted: "array[int]"
     idle_rows: "array[int]"
+    _run_at: "array[int]"
+    _run_length: "array[int]"
     reserved_slots: "array[int]"
     unusable_slots: "array[int]"
     failed_though_enough: "array[int]"
@@ -103,15 +118,57 @@ class StepLog:
             setattr(self, name, array("q"))
         self.idle_looks = array("d")
         self.idle_rows = array("q")
+        self._run_at = array("q")
+        self._run_length = array("q")
         self.append = self._bound_append()
 
     def __len__(self) -> int:
         return len(self.end)
 
+    def append_ahead(
+        self,
+        batch: Batch,
+        decided_at: Times,
+        start: Times,
+        end: Times,
+        last_arrival_seen: int,
+        running: int,
+        waiting: int,
+        free_blocks: int,
+        stored_tokens: int,
+    ) -> None:
+        """As many rows as there are times, of iterations that only decode and follow each other.
+
+        The first one is `batch`; in each the requests have one more token. `stored_tokens` is of
+        the first.
+        """
+        self._run_at.append(len(self.sampled))
+        self._run_length.append(len(end))
+        self.append(
+            batch, 0.0, 0.0, last_arrival_seen, running, waiting, free_blocks, stored_tokens
+        )
+        for column, times in (
+            (self.decided_at, decided_at),
+            (self.start, start),
+            (self.end, end),
+        ):
+            column.pop()
+            column.frombytes(times.tobytes())
+
     def column(self, name: str) -> npt.NDArray[Any]:
-        """One column as float64 or int64; no copy, so nothing can be appended while it is held."""
+        """One column as float64 or int64; maybe no copy: while it is held, append nothing."""
         values: array[Any] = getattr(self, name)
-        return np.frombuffer(values, dtype=values.typecode) if values else np.array(values)
+        column = np.frombuffer(values, dtype=values.typecode) if values else np.array(values)
+        if not self._run_at or name not in ONCE_A_RUN:
+            return column
+        lengths = np.ones(len(self.sampled), dtype=np.int64)
+        lengths[np.frombuffer(self._run_at, dtype=np.int64)] = self._run_length
+        rows = np.repeat(column, lengths)
+        if name in GROWING:
+            firsts = np.cumsum(lengths) - lengths
+            place = np.arange(len(rows)) - np.repeat(firsts, lengths)
+            rows += place * self.column("decode_requests")
+        return rows
 
     def note_idle_look(self, now: float, decided: int) -> None:
         """The engine, which had decided `decided` iterations, looked at `now` and ran nothing."""

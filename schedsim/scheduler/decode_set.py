@@ -4,6 +4,9 @@ from array import array
 from bisect import bisect_left, insort
 from operator import attrgetter
 
+import numpy as np
+import numpy.typing as npt
+
 from schedsim.request import Request
 
 _by_order = attrgetter("order")
@@ -64,6 +67,16 @@ class DecodeSet:
         """The oldest iteration in flight that runs the set ended: its members emitted a token."""
         self.num_ended += 1
         self.ends.append(end)
+
+    def skip(self, iterations: int) -> None:
+        """`advance` so many times."""
+        self.counter += iterations
+        self.context += iterations * len(self.members)
+
+    def end_all(self, ends: npt.NDArray[np.float64]) -> None:
+        """`end` at each of these times."""
+        self.num_ended += len(ends)
+        self.ends.frombytes(ends.tobytes())
 
     def check(self) -> None:
         """Assert the invariants; O(members)."""

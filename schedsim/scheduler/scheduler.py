@@ -8,6 +8,9 @@ from heapq import merge
 from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn
 
+import numpy as np
+import numpy.typing as npt
+
 from schedsim.memory.base import Found, KVCache
 from schedsim.policies.base import Policy, Release, overrides, trusted_steady
 from schedsim.policies.blame import blame_policy
@@ -97,6 +100,7 @@ class Scheduler:
         self._has_on_tokens = overrides(policy, "on_tokens")
         self._has_on_finish = overrides(policy, "on_finish")
         self._is_steady = trusted_steady(policy)
+        self.runs_to_the_end = self._is_steady and policy.runs_to_the_end
         self._predictor_learns = predictor is not None and predictor.learns
         self._targets: dict[int, int] = {}
         self._finishing: dict[int, list[Request]] = {}
@@ -267,8 +271,10 @@ class Scheduler:
             or batch.transfers
             or self.held
             or self.prefilling
-            or len(self.decode_set.members) != batch.decode_requests
         ):
+            return 0
+        members = len(self.decode_set.members)
+        if members != batch.decode_requests and not (members and self.runs_to_the_end):
             return 0
         step = self._step
         try:
@@ -276,6 +282,19 @@ class Scheduler:
         except (Exception, SystemExit) as error:  # as in `add`
             self._blame_policy(error, f"in `steady` after iteration {batch.iteration}")
         return min(promised - 1, min(finishing) - next_end)
+
+    def steady_batch(self) -> Batch:
+        """The batch that `repeat` and `skip` decide: all who decode, and what pads them."""
+        decode_set = self.decode_set
+        number = len(decode_set.members)
+        batch = Batch(
+            decode_requests=number,
+            decode_context=decode_set.context,
+            sampled=number,
+            runs_decodes=True,
+        )
+        self._step.seal_padding(batch)
+        return batch
 
     def repeat(self, batch: Batch) -> bool:
         """Decide once more what `batch` decided, with its new sizes; False, and no change, if not.
@@ -288,6 +307,23 @@ class Scheduler:
         batch.decode_context = self.decode_set.context
         self._book(batch)
         return True
+
+    @property
+    def quiet_iterations(self) -> int:
+        """How many iterations `skip` may book at once: no block is needed in any of them."""
+        quiet = self.kv_cache.quiet_iterations
+        return quiet if quiet > 0 and self.can_decode_all() else 0
+
+    def skip(self, batch: Batch, ends: npt.NDArray[np.float64]) -> None:
+        """Decide once more what `batch` decided, as often as `ends` says, and end them then.
+
+        Only within `steady_after` and `quiet_iterations`.
+        """
+        iterations = len(ends)
+        self.stored_tokens += iterations * batch.decode_requests
+        self.kv_cache.skip(iterations)
+        self.decode_set.skip(iterations)
+        self.decode_set.end_all(ends)
 
     def end_repeats(self, iterations: int, end: float) -> None:
         """Tell the policy of `iterations` repeated ones, the last of which ended at `end`.

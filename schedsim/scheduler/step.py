@@ -299,11 +299,16 @@ class Step(StepView):
         if self._chunks:
             self._seal_chunks(batch)
         if scheduler.padding:
-            batch.padding_requests = len(scheduler.padding)
-            batch.padding_context = sum(r.num_known_tokens for r in scheduler.padding)
+            self.seal_padding(batch)
         if not batch.is_empty or self.preempted:
             self.iteration += 1
         return batch
+
+    def seal_padding(self, batch: Batch) -> None:
+        """What the finished members of a static batch add to it."""
+        padding = self._scheduler.padding
+        batch.padding_requests = len(padding)
+        batch.padding_context = sum(request.num_known_tokens for request in padding)
 
     # ---- inside
 

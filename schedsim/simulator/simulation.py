@@ -7,9 +7,10 @@ from typing import NamedTuple
 import simpy
 
 from schedsim.backend import Backend
-from schedsim.costs.base import PartedCost, StepCost, StepParts
+from schedsim.backend.pace import make_pace
+from schedsim.costs.base import PartedCost, StepCost
 from schedsim.costs.recorded import RecordedTimes
-from schedsim.errors import ConfigError, SchedsimError
+from schedsim.errors import SchedsimError
 from schedsim.load import Load
 from schedsim.results import SLO
 from schedsim.scheduler import Batch, Scheduler
@@ -78,7 +79,7 @@ class Simulation(Backend):
         What a model says of the engine's own time passes before and after the batch.
         """
         loop, fast_forward = self._loop, self._fast_forward
-        parts_of = _parts_of(cost)
+        pace = make_pace(cost)
         seconds = None if isinstance(cost, PartedCost) else cost.seconds
         now = 0.0
         while True:
@@ -95,14 +96,14 @@ class Simulation(Backend):
             # Called once an iteration: what needs no parts makes none.
             duration = 0.0 if seconds is None or batch.is_empty else seconds(batch)
             if not 0.0 < duration < math.inf:
-                host, duration, gap = parts_of(batch)
+                host, duration, gap = pace.parts_of(batch)
             start = now + host
             end = start + duration
             yield env.timeout(end - now)
             loop.finish(batch, start, end)
             now = end + gap
             if fast_forward:
-                now = loop.run_ahead(batch, now, parts_of)
+                now = loop.run_ahead(batch, now, pace)
             if now > env.now:
                 yield env.timeout(now - env.now)
 
@@ -114,7 +115,7 @@ class Simulation(Backend):
         What a model says of the engine's own time before a batch passes beside the batch in flight.
         """
         loop = self._loop
-        parts_of = _parts_of(cost)
+        parts_of = make_pace(cost).parts_of
         now = 0.0
         batch = None
         while True:
@@ -195,28 +196,3 @@ class _Timed(NamedTuple):
     batch: Batch
     start: float
     end: float
-
-
-def _parts_of(cost: StepCost) -> Callable[[Batch], StepParts]:
-    """Seconds before, of and after a batch, as a function of it."""
-    seconds = cost.seconds
-    parts = cost.parts if isinstance(cost, PartedCost) else None
-
-    def parts_of(batch: Batch) -> StepParts:
-        if batch.is_empty and not batch.transfers:
-            return StepParts(0.0, 0.0, 0.0)
-        told = StepParts(0.0, seconds(batch), 0.0) if parts is None else parts(batch)
-        for part in told:
-            if not 0.0 <= part < math.inf:
-                raise _bad_duration(part, batch, cost)
-        return told
-
-    return parts_of
-
-
-def _bad_duration(duration: float, batch: Batch, cost: StepCost) -> ConfigError:
-    return ConfigError(
-        f"the step-time model {cost.describe().get('name')!r} gives {duration} s for "
-        f"iteration {batch.iteration} ({batch.prefill_tokens} prefill tokens, "
-        f"{batch.decode_requests} decodes); it must be finite and not negative"
-    )

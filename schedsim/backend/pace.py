@@ -1,0 +1,86 @@
+"""`Pace`: how long batches take under a step-time model, one by one or many at once."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from schedsim.costs.base import AheadCost, PartedCost, PartsAhead, Seconds, StepCost, StepParts
+from schedsim.errors import ConfigError
+from schedsim.scheduler import Batch
+
+NOTHING_RUNS = StepParts(0.0, 0.0, 0.0)
+
+
+class Pace(NamedTuple):
+    """A step-time model as an engine asks it.
+
+    `parts_of` says what a batch takes and checks it; `parts_ahead`, if the model can be asked for
+    many iterations at once, does not check.
+    """
+
+    parts_of: Callable[[Batch], StepParts]
+    parts_ahead: Callable[[Batch, int], PartsAhead] | None
+
+
+class TimesAhead(NamedTuple):
+    """When iterations in a row are decided, begin and end, and the look after them."""
+
+    decided_at: Seconds
+    start: Seconds
+    end: Seconds
+    next_look: float
+
+
+def make_pace(cost: StepCost) -> Pace:
+    """The pace of `cost`; of a negative or endless time it raises a ConfigError that names it."""
+    seconds = cost.seconds
+    parts = cost.parts if isinstance(cost, PartedCost) else None
+
+    def parts_of(batch: Batch) -> StepParts:
+        if batch.is_empty and not batch.transfers:
+            return NOTHING_RUNS
+        told = StepParts(0.0, seconds(batch), 0.0) if parts is None else parts(batch)
+        for part in told:
+            if not 0.0 <= part < math.inf:
+                raise _bad_duration(part, batch, cost)
+        return told
+
+    return Pace(parts_of, cost.parts_ahead if isinstance(cost, AheadCost) else None)
+
+
+def times_ahead(now: float, parts: PartsAhead, iterations: int, due: float) -> TimesAhead | None:
+    """The times of up to `iterations` iterations, those decided before `due`; at least one.
+
+    The first one is decided at `now`. Every time is the one before plus a part, added in order,
+    which gives the same bits as a loop. None if a part is negative or has no end.
+    """
+    host, device, gap = parts
+    if isinstance(host, float) and isinstance(gap, float) and host == gap == 0.0:
+        times = np.empty(iterations + 1)
+        times[1:] = device
+        looks, starts, ends = times[:-1], times[:-1], times[1:]
+    else:
+        times = np.empty(3 * iterations + 1)
+        times[1::3], times[2::3], times[3::3] = parts
+        looks, starts, ends = times[:-1:3], times[1::3], times[2::3]
+    times[0] = now
+    if not times[1:].min() >= 0.0:  # NaN included
+        return None
+    np.cumsum(times, out=times)
+    if not times[-1] < math.inf:
+        return None
+    count = iterations
+    if looks[-1] >= due:
+        count = max(1, int(np.searchsorted(looks, due)))
+    next_look = times[count * (len(times) // iterations)]
+    return TimesAhead(looks[:count], starts[:count], ends[:count], float(next_look))
+
+
+def _bad_duration(duration: float, batch: Batch, cost: StepCost) -> ConfigError:
+    return ConfigError(
+        f"the step-time model {cost.describe().get('name')!r} gives {duration} s for "
+        f"iteration {batch.iteration} ({batch.prefill_tokens} prefill tokens, "
+        f"{batch.decode_requests} decodes); it must be finite and not negative"
+    )
