@@ -23,8 +23,11 @@ class SteadyWitness:
         only_decodes = batch.runs_decodes and not (batch.prefills or batch.preempted)
         runs = [entry.request.id for entry in batch.expand()] if only_decodes else []
         # Whose last token is known to be in flight has finished for the policy.
-        ends = any(request.id in self._promised for request in scheduler.ending)
-        if released != self._released or ends:
+        ending = {request.id for request in scheduler.ending}
+        happened = released != self._released or ending.intersection(self._promised)
+        if self._policy.runs_to_the_end:
+            self._go_on_without(ending)
+        elif happened:
             self._until = -1
         if self._until >= batch.iteration:
             promise = (
@@ -47,9 +50,18 @@ class SteadyWitness:
     def completed(self, scheduler: Scheduler, completion: Completion, end: float) -> None:
         """A finish ends a promise."""
         self._end = end
-        if completion.finished:
+        finished = {request.id for request in completion.finished}
+        if self._policy.runs_to_the_end:
+            self._go_on_without(finished)
+        elif finished:
             self._until = -1
         self._end_if_short(scheduler)
+
+    def _go_on_without(self, gone: set[int]) -> None:
+        """The promise holds for who is left, whoever arrives; it ends if nobody is."""
+        self._promised = [number for number in self._promised if number not in gone]
+        if not self._promised:
+            self._until = -1
 
     def _end_if_short(self, scheduler: Scheduler) -> None:
         """Memory that is short at the next decision ends a promise."""

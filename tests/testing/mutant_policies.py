@@ -3,7 +3,8 @@
 from collections.abc import Hashable
 from typing import Any, ClassVar
 
-from schedsim.policies import VLLM, Gate, Policy, PreemptMode
+from schedsim.policies import VLLM, Gate, Policy, PreemptMode, Static
+from schedsim.policies.base import UNTIL_AN_EVENT
 from schedsim.request import Request
 from schedsim.scheduler import Step
 
@@ -83,6 +84,18 @@ class AdmitsAlthoughSteady(VLLM):
 
     def steady(self, step: Step) -> int:
         return 8
+
+
+class JoinsARunningBatch(Static):
+    """Says that a batch runs to its end, and lets more in."""
+
+    def schedule(self, step: Step) -> None:
+        step.run_decodes()
+        step.run_prefills()
+        step.admit_waiting()
+
+    def steady(self, step: Step) -> int:
+        return UNTIL_AN_EVENT
 
 
 class OrdersByParityOfId(VLLM):

@@ -31,6 +31,7 @@ MUTANTS = [
     (mutants.WritesTheTrueLength, "true length"),
     (mutants.LyingSteady, "steady"),
     (mutants.AdmitsAlthoughSteady, "steady"),
+    (mutants.JoinsARunningBatch, "steady"),
     (mutants.OrdersByParityOfId, "renaming"),
     (mutants.RemembersOtherRuns, "determinism"),
     (mutants.PreemptsForEver, "livelock"),
