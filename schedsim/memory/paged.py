@@ -1,7 +1,7 @@
 """`PagedKVCache`: any free block serves any request (vLLM, SOSP'23, section 4)."""
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from schedsim.memory.blocks import BlockTables
 
@@ -36,12 +36,40 @@ class PagedKVCache(BlockTables):
         return 0
 
 
+class FreeQueue:
+    """Blocks in line: taken from the front, many at once, and put to the end."""
+
+    def __init__(self, blocks: Iterable[int]) -> None:
+        self._blocks = list(blocks)
+        self._front = 0
+
+    def __len__(self) -> int:
+        return len(self._blocks) - self._front
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(self._blocks, self._front, None)
+
+    def take(self, count: int) -> list[int]:
+        """The first `count`; there are as many."""
+        begin = self._front
+        self._front = end = begin + count
+        taken = self._blocks[begin:end]
+        if end > 1024 and 2 * end > len(self._blocks):
+            del self._blocks[:end]
+            self._front = 0
+        return taken
+
+    def put(self, blocks: Iterable[int]) -> None:
+        """Append them in this order."""
+        self._blocks += blocks
+
+
 class QueuedKVCache(BlockTables):
     """Paged as vLLM 0.11: the free list is a queue, and blocks come back to its end, tail first."""
 
     def __init__(self, total_blocks: int, block_size: int, host_blocks: int = 0) -> None:
         super().__init__(total_blocks, block_size, host_blocks)
-        self._free = deque(range(1, total_blocks + 1))
+        self._free = FreeQueue(range(1, total_blocks + 1))
 
     @property
     def free_blocks(self) -> int:
@@ -52,10 +80,10 @@ class QueuedKVCache(BlockTables):
         check_conservation(self._free, self._tables, self.total_blocks)
 
     def _take(self, count: int) -> list[int]:
-        return [self._free.popleft() for _ in range(count)]
+        return self._free.take(count)
 
     def _give_back(self, table: list[int]) -> int:
-        self._free.extend(reversed(table))
+        self._free.put(reversed(table))
         return 0
 
 

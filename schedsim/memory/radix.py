@@ -3,11 +3,10 @@
 Source: arXiv 2312.07104; SGLang 0.5, `mem_cache/radix_cache.py` and `managers/schedule_batch.py`.
 """
 
-from collections import deque
-
 from schedsim.content import Content
 from schedsim.memory.base import NOTHING, Found
 from schedsim.memory.blocks import BlockTables
+from schedsim.memory.paged import FreeQueue
 from schedsim.memory.radix_tree import Match, Node, RadixTree
 from schedsim.request import Request
 
@@ -33,7 +32,7 @@ class RadixKVCache(BlockTables):
         self._tree = RadixTree(
             lambda request_id, page: content.block_key(request_id, page, block_size)
         )
-        self._free = deque(range(1, total_blocks + 1))
+        self._free = FreeQueue(range(1, total_blocks + 1))
         # Of each request: the node with which its part of the tree ends, and pages until there.
         self._ends: dict[int, Node] = {}
         self._planned: dict[int, tuple[Request, int]] = {}
@@ -108,11 +107,11 @@ class RadixKVCache(BlockTables):
     def _take(self, count: int) -> list[int]:
         short = count - len(self._free)
         if short > 0:
-            self._free += self._tree.evict(short)
-        return [self._free.popleft() for _ in range(count)]
+            self._free.put(self._tree.evict(short))
+        return self._free.take(count)
 
     def _give_back(self, table: list[int]) -> int:
-        self._free += table
+        self._free.put(table)
         return 0
 
     def _match(self, request: Request) -> Match:

@@ -4,7 +4,7 @@ Level 1 overrides hooks: small decisions with defaults that together are vLLM's 
 Level 0 overrides `schedule` and composes an iteration from the verbs of `step`.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -172,6 +172,14 @@ class Policy:
 
     def on_preempt(self, request: Request, step: "Step") -> None:
         """`request` was preempted."""
+
+    def on_output(self, requests: Sequence[Request], tokens: int, step: "Step") -> None:
+        """Each of `requests` emitted `tokens` output tokens: tells `on_tokens` of one by one.
+
+        For policies that charge tenants and need not look at every request.
+        """
+        for request in requests:
+            self.on_tokens(request, tokens, step)
 
     def on_tokens(self, request: Request, tokens: int, step: "Step") -> None:
         """`request` emitted `tokens` output tokens; must be additive in `tokens`."""

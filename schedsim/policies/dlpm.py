@@ -9,8 +9,10 @@ out.
 Needs to know: the tenant of each request, and what the prefix cache holds of it.
 """
 
-from collections.abc import Hashable, Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import ClassVar
 
 from schedsim.errors import ConfigError
@@ -92,9 +94,10 @@ class DLPM(Policy):
         self._line[request.id] = request
         self._lines.preempt(request)
 
-    def on_tokens(self, request: Request, tokens: int, step: Step) -> None:
+    def on_output(self, requests: Sequence[Request], tokens: int, step: Step) -> None:
         """Charge output tokens."""
-        self.credits[request.tenant] -= self.output_price * tokens
+        for tenant, number in Counter(map(attrgetter("tenant"), requests)).items():
+            self.credits[tenant] -= self.output_price * tokens * number
 
     def on_finish(self, request: Request, step: Step) -> None:
         """It may have ended in line."""

@@ -93,6 +93,8 @@ class SGLang(Policy):
     _places: dict[int, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
     _next_place: int = field(default=0, init=False, repr=False)
     _is_full: bool = field(default=False, init=False, repr=False)
+    _most_tokens: int = field(default=0, init=False, repr=False)  # of those who run
+    _num_clipped: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.chunk_size < 0:
@@ -145,13 +147,19 @@ class SGLang(Policy):
             return prefilling[-1]
         return min(decoding, key=_standing, default=needy)
 
+    def on_admit(self, request: Request, step: Step) -> None:
+        """It counts among those who run."""
+        self._count(request, 1)
+
     def on_preempt(self, request: Request, step: Step) -> None:
         """Memory came free."""
         self._is_full = False
+        self._count(request, -1)
 
     def on_finish(self, request: Request, step: Step) -> None:
         """Memory and a seat came free."""
         self._is_full = False
+        self._count(request, -1)
         del self._places[request.id]
         if not step.num_running and not step.num_waiting:
             self._ratio.reset()
@@ -169,8 +177,7 @@ class SGLang(Policy):
         """Go on with the prompt that was cut, then admit in order."""
         chunk_left = min(self.chunk_size or step.token_budget, step.token_budget)
         prefilling = step.prefilling
-        ratio = self._ratio.value
-        promised = sum(_rest(r) * ratio for r in step.running if r not in prefilling)
+        promised = self._rest_of_decodes(prefilling, step) * self._ratio.value
         for request in prefilling:
             tokens = self._next_chunk(request, chunk_left, promised, step)
             if tokens > 0 and step.run(request, tokens):
@@ -197,6 +204,23 @@ class SGLang(Policy):
             promised += step.block_size
             if tokens == left:
                 promised += min(request.output_limit, CLIP)
+
+    def _rest_of_decodes(self, prefilling: list[Request], step: Step) -> int:
+        """Output tokens that those who decode may emit yet, `CLIP` of each at most.
+
+        O(unfinished prefills) where none is clipped, no decode held and nothing in flight.
+        """
+        shape = step.decode_shape
+        decoding = step.num_running - len(prefilling)
+        if step.decision_lag or self._num_clipped or decoding != shape.decode_requests:
+            return sum(map(_rest, step.running)) - sum(map(_rest, prefilling))
+        most = self._most_tokens - sum(map(_most_tokens, prefilling))
+        return most - shape.decode_context
+
+    def _count(self, request: Request, sign: int) -> None:
+        """Keep the sums; with decisions in flight, where they are not used, they mean nothing."""
+        self._most_tokens += sign * _most_tokens(request)
+        self._num_clipped += sign * (request.output_limit > CLIP)
 
     def _next_chunk(self, request: Request, chunk_left: int, promised: float, step: Step) -> int:
         """What a cut prompt computes now: what is left beside the others, if that is anything."""
@@ -244,6 +268,11 @@ def _standing(request: Request) -> tuple[int, int, int]:
 def _rest(request: Request) -> int:
     """Output tokens that a request may emit yet."""
     return min(request.output_limit - request.num_generated_tokens, CLIP)
+
+
+def _most_tokens(request: Request) -> int:
+    """Prompt and longest output."""
+    return request.prompt_tokens + request.output_limit
 
 
 def _whole_pages(tokens: int, step: Step) -> int:

@@ -9,9 +9,11 @@ Needs to know: the tenant of each request; with `charge` predicted, a predicted 
 """
 
 import math
-from collections.abc import Hashable, Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from operator import attrgetter
 from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
@@ -118,13 +120,18 @@ class VTC(Policy):
         """It stands in line again."""
         self._lines.preempt(request)
 
-    def on_tokens(self, request: Request, tokens: int, step: Step) -> None:
+    def on_output(self, requests: Sequence[Request], tokens: int, step: Step) -> None:
         """Charge output tokens, as far as they were not foreseen."""
-        if self._precharged:
-            foreseen = self._precharged.get(request.id, 0)
-            tokens = max(0, min(tokens, request.num_generated_tokens - foreseen))
-        tenant = request.tenant
-        self.counters[tenant] += tokens * self.output_price * self._scale[tenant]
+        charged = Counter(map(attrgetter("tenant"), requests))
+        for tenant, number in charged.items():
+            self.counters[tenant] += number * tokens * self.output_price * self._scale[tenant]
+        if not self._precharged:
+            return
+        for request in requests:
+            late = request.num_generated_tokens - self._precharged.get(request.id, 0)
+            if late < tokens:
+                tenant, foreseen = request.tenant, tokens - max(late, 0)
+                self.counters[tenant] -= foreseen * self.output_price * self._scale[tenant]
 
     def on_finish(self, request: Request, step: Step) -> None:
         """Give back what was charged for tokens that never came."""

@@ -132,4 +132,4 @@ class Completion:
         if batch.discarded:
             discarded = {request.id for request in batch.discarded}
             sampled = [request for request in sampled if request.id not in discarded]
-        return sorted(sampled, key=_by_order)
+        return sampled if not batch.first_tokens else sorted(sampled, key=_by_order)

@@ -4,7 +4,7 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from heapq import merge
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn
 
@@ -97,7 +97,7 @@ class Scheduler:
         self._has_accept = overrides(policy, "accept")
         self._has_budget = overrides(policy, "budget")
         self._has_release = overrides(policy, "release")
-        self._has_on_tokens = overrides(policy, "on_tokens")
+        self._has_on_output = overrides(policy, "on_tokens") or overrides(policy, "on_output")
         self._has_on_finish = overrides(policy, "on_finish")
         self._is_steady = trusted_steady(policy)
         self.runs_to_the_end = self._is_steady and policy.runs_to_the_end
@@ -137,13 +137,13 @@ class Scheduler:
     @property
     def decoding(self) -> list[Request]:
         """Running requests whose prefill is done, in running order; O(n)."""
-        return list(merge(self.decode_set.members, self.held, key=_by_order))
+        return sorted(chain(self.decode_set.members, self.held), key=_by_order)
 
     @property
     def running(self) -> list[Request]:
         """Unfinished running requests in running order; O(n)."""
         groups = (self.decode_set.members, self.held, self.prefilling, self.ending)
-        return list(merge(*groups, key=_by_order))
+        return sorted(chain(*groups), key=_by_order)  # of sorted parts: fast
 
     @property
     def waiting(self) -> list[Request]:
@@ -238,7 +238,7 @@ class Scheduler:
         if len(finished) > 1:
             finished.sort(key=_by_order)
         self.last_completion = completion = Completion(batch, finished)
-        if finished or self._has_on_tokens or (outside and self.decision_lag):
+        if finished or self._has_on_output or (outside and self.decision_lag):
             try:
                 self._close(completion, outside, end)
             except (Exception, SystemExit) as error:  # as in `add`
@@ -334,11 +334,10 @@ class Scheduler:
         step, policy = self._step, self.policy
         step.iteration += iterations
         step.now = end
-        if not self._has_on_tokens:
+        if not (self._has_on_output and iterations):
             return
         try:
-            for request in self.decode_set.members:
-                policy.on_tokens(request, iterations, step)
+            policy.on_output(self.decode_set.members, iterations, step)
         except (Exception, SystemExit) as error:  # as in `add`
             self._blame_policy(error, f"after iteration {step.iteration - 1}")
 
@@ -654,9 +653,8 @@ class Scheduler:
             for request in outside:
                 if request in self.queue:
                     self.queue.rekey(request)
-        if self._has_on_tokens:
-            for request in completion.sampled():
-                policy.on_tokens(request, 1, step)
+        if self._has_on_output:
+            policy.on_output(completion.sampled(), 1, step)
         for request in completion.finished:
             request.status = Status.FINISHED
             request.finished = end
