@@ -113,3 +113,33 @@ def test_the_first_five_hundred_requests(case: Case, policy: str, shared_traces:
 @all_cases
 def test_every_trace_whole(case: Case, policy: str, shared_traces: Path) -> None:
     check_counts(run(case, policy, shared_traces, "--check=1000"))
+
+
+WITH_ARRIVALS = CASES[:6]
+WRITTEN = ("requests.parquet", "steps.parquet", "summary.json")
+
+
+@pytest.mark.parametrize(
+    ("case", "policy"),
+    [
+        pytest.param(
+            case,
+            policy,
+            id=f"{case.path.partition('.')[0]}-{policy}",
+            marks=() if policy == "vllm" else pytest.mark.slow,
+        )
+        for case in WITH_ARRIVALS
+        for policy in sorted(POLICIES)
+    ],
+)
+def test_the_first_five_thousand_are_the_same_one_by_one(
+    case: Case, policy: str, shared_traces: Path, tmp_path: Path
+) -> None:
+    """With iterations run ahead and with every one decided by itself: the same bytes."""
+    blocks = str(4 * case.max_model_len // 16)
+    for name, more in (("ahead", ()), ("one-by-one", ("--no-fast-forward",))):
+        flags = ("--limit", "5000", "--blocks", blocks, "--predictor", "oracle", *more)
+        run(case, policy, shared_traces, *flags, "--out", str(tmp_path / name))
+    for file in WRITTEN:
+        ahead = tmp_path / "ahead" / file
+        assert ahead.read_bytes() == (tmp_path / "one-by-one" / file).read_bytes(), file

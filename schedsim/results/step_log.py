@@ -36,7 +36,7 @@ ONCE_A_RUN = ("prefill_attention", *INT_COLUMNS)
 """Columns in which a run of iterations has one value, that of its first."""
 
 GROWING = ("context_tokens", "stored_tokens")
-"""Those of them that grow by a token for each decode in every further iteration of the run."""
+"""Those of them that grow by a token for each of `decode_requests` in every further iteration."""
 
 MEMORY_COLUMNS = ("reserved_slots", "unusable_slots", "failed_though_enough")
 
@@ -60,8 +60,8 @@ class StepLog:
     `reserved_slots`, `unusable_slots` and `failed_though_enough`: what `MemoryUse` says at the end
     of the iteration.
 
-    Iterations that `append_ahead` adds together share one place in most arrays; `column` has a row
-    for each.
+    Iterations that `append_ahead` adds together share one place in most arrays until a column is
+    asked for.
     """
 
     __slots__ = (
@@ -156,19 +156,11 @@ class StepLog:
             column.frombytes(times.tobytes())
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """One column as float64 or int64; maybe no copy: while it is held, append nothing."""
+        """One column as float64 or int64; no copy, so nothing can be appended while it is held."""
+        if self._run_at:
+            self._expand()
         values: array[Any] = getattr(self, name)
-        column = np.frombuffer(values, dtype=values.typecode) if values else np.array(values)
-        if not self._run_at or name not in ONCE_A_RUN:
-            return column
-        lengths = np.ones(len(self.sampled), dtype=np.int64)
-        lengths[np.frombuffer(self._run_at, dtype=np.int64)] = self._run_length
-        rows = np.repeat(column, lengths)
-        if name in GROWING:
-            firsts = np.cumsum(lengths) - lengths
-            place = np.arange(len(rows)) - np.repeat(firsts, lengths)
-            rows += place * self.column("decode_requests")
-        return rows
+        return np.frombuffer(values, dtype=values.typecode) if values else np.array(values)
 
     def note_idle_look(self, now: float, decided: int) -> None:
         """The engine, which had decided `decided` iterations, looked at `now` and ran nothing."""
@@ -186,6 +178,23 @@ class StepLog:
         self.reserved_slots.append(use.reserved)
         self.unusable_slots.append(use.external_waste)
         self.failed_though_enough.append(use.failed_though_enough)
+
+    def _expand(self) -> None:
+        """Give every iteration its own place in all columns; one column at a time, for memory."""
+        lengths = np.ones(len(self.sampled), dtype=np.int64)
+        lengths[np.frombuffer(self._run_at, dtype=np.int64)] = self._run_length
+        firsts = np.cumsum(lengths) - lengths
+        for name in ONCE_A_RUN:
+            values: array[Any] = getattr(self, name)
+            rows = np.repeat(np.frombuffer(values, dtype=values.typecode), lengths)
+            if name in GROWING:
+                place = np.arange(len(rows)) - np.repeat(firsts, lengths)
+                rows += place * np.frombuffer(self.decode_requests, dtype=np.int64)
+            expanded = array(values.typecode)
+            expanded.frombytes(rows.view(np.uint8))
+            setattr(self, name, expanded)
+        self._run_at, self._run_length = array("q"), array("q")
+        self.append = self._bound_append()
 
     def _bound_append(self) -> Callable[[Batch, float, float, int, int, int, int, int], None]:
         """`append` with the columns' own methods bound: it runs once an iteration."""
