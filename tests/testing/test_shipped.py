@@ -108,6 +108,8 @@ POLICY_SPECS: list[tuple[str, list[Claim]]] = [
     ("composed", FCFS),
     ("composed,admit=reserve", NO_OVERTAKING),
     ("composed,order=srtf,admit=peak,victim=longest,mode=swap", []),
+    ("composed,order=srtf,admit=chunk,victim=worst,displace=true", []),
+    ("composed,order=priority,admit=reserve,victim=worst,mode=swap,displace=true", []),
     ("sjf", [WORK_CONSERVING]),
     ("srtf", [WORK_CONSERVING]),
     ("srtf,limit=0.5,preemption=swap", [WORK_CONSERVING]),
