@@ -113,23 +113,28 @@ class Andes(Policy):
 
     def on_admit(self, request: Request, step: Step) -> None:
         """The next one moves up."""
-        del self._near[request.id]
-        if self._far and len(self._near) < self.window:
-            following = self._far.popleft()
-            self._near[following.id] = following
+        self._leave(request)
 
     def on_preempt(self, request: Request, step: Step) -> None:
         """It is looked at at once."""
         self._near[request.id] = request
 
     def on_finish(self, request: Request, step: Step) -> None:
-        """It may have ended in line."""
-        self._near.pop(request.id, None)
+        """It may have ended in line, with a token that was in flight."""
+        if request.id in self._near:
+            self._leave(request)
 
     def check(self, waiting: Iterable[Request]) -> None:
         """Assert that the two parts of the line are `waiting`; O(n log n)."""
         parts = sorted([*self._near, *(request.id for request in self._far)])
         assert parts == sorted(request.id for request in waiting), "the line has lost a request"
+
+    def _leave(self, request: Request) -> None:
+        """One of the oldest in line leaves it, and the next one moves up."""
+        del self._near[request.id]
+        if self._far and len(self._near) < self.window:
+            following = self._far.popleft()
+            self._near[following.id] = following
 
     def _choose(self, step: Step) -> list[Request]:
         """Preempt who is not worth its blocks; those to admit instead, the most worth first."""

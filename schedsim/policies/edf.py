@@ -128,7 +128,7 @@ class EDF(Policy):
             if (due, number) <= own:
                 return None
             victims.append(request)
-            missing -= step.blocks_for(request.num_computed_tokens)
+            missing -= step.held_blocks(request)
             if missing <= 0:
                 return victims
         return None

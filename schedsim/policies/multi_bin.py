@@ -7,9 +7,11 @@ continuous form is not theirs: it asks what is left of the gain without static b
 Needs to know: predicted outputs; the static form also output limits.
 """
 
+import math
 from bisect import bisect_right, insort
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 from schedsim.errors import ConfigError
@@ -35,7 +37,7 @@ class Binning:
             self._edges = [float(edge) for edge in edges.split("/")] if edges else []
         except ValueError:
             self._edges = [0.0, 0.0]
-        if any(not low < high for low, high in zip(self._edges, self._edges[1:], strict=False)):
+        if not all(low < high for low, high in pairwise([0.0, *self._edges, math.inf])):
             raise ConfigError(
                 f"policy {policy!r}: edges={edges!r} must be rising numbers of tokens, as 64/256"
             )

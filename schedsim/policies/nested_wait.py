@@ -58,7 +58,7 @@ class NestedWait(Policy):
 
     def __post_init__(self) -> None:
         ends = _numbers(self.boundaries)
-        rises = all(low < high and high == int(high) for low, high in pairwise([0.0, *ends]))
+        rises = all(low < high and high.is_integer() for low, high in pairwise([0.0, *ends]))
         if not (ends and rises):
             raise self._wrong("boundaries", "must be rising numbers of tokens, as 64/256")
         if self.in_flight < 1:

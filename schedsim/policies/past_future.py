@@ -40,7 +40,8 @@ class PastFuture(Policy):
     at again when somebody has left: while all decode, the peak stays what it is.
 
     New prompts are computed whole, alone in their iteration, and the decodes pause. Where memory is
-    short after all, the latest admitted is paused and computed again.
+    short after all, the latest admitted is paused and computed again; what that made longer than
+    the token budget runs alone.
     """
 
     name: ClassVar[str] = "past-future"

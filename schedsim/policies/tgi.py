@@ -68,14 +68,10 @@ class TGI(Policy):
             step.run_decodes()
             step.run_prefills()
             step.admit_waiting()
-        elif step.num_running and not self._may_prefill(step):
+        elif not (self._may_prefill(step) and self._prefill(step)):
             step.run_decodes()
             self._tokens_since_prefill += 1
             self._owes_decode = False
-        else:
-            self._owes_decode = step.num_running > 0
-            self._tokens_since_prefill = 1
-            self._prefill(step)
 
     def reservation(self, request: Request, tokens: int) -> int:
         """The prompt and every output token that may need a slot."""
@@ -87,7 +83,9 @@ class TGI(Policy):
             self._line.append(request)
 
     def _may_prefill(self, step: Step) -> bool:
-        """Whether enough new requests can join those that run."""
+        """Whether nothing runs, or enough new requests can join what does."""
+        if not step.num_running:
+            return True
         if self._owes_decode or not self._line or not step.seats:
             return False
         least = 1
@@ -107,10 +105,17 @@ class TGI(Policy):
                 return False
         return True
 
-    def _prefill(self, step: Step) -> None:
+    def _prefill(self, step: Step) -> bool:
+        """Admit in order; False if nobody was, as where free blocks are not in one piece."""
+        others = step.num_running > 0
         while self._line and step.seats > 0:
             request = self._line[0]
             left = request.prompt_tokens - step.cached_tokens(request)
             if left > step.tokens_left or not step.admit(request, left, tokens_to_limit(request)):
                 break
             self._line.popleft()
+        if not step.admitted:
+            return False
+        self._owes_decode = others
+        self._tokens_since_prefill = 1
+        return True

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
 from schedsim.policies.base import Gate, Policy, PreemptMode, while_full
+from schedsim.policies.reserving import fits_budget
 from schedsim.policies.vllm import check_watermark, urgency
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
@@ -90,14 +91,7 @@ class VLLMv0(Policy):
 
     def accept(self, request: Request, step: Step) -> bool:
         """Refuse a prompt that no iteration can take, as vLLM does."""
-        if self.chunked or request.prompt_tokens <= step.token_budget:
-            return True
-        step.reject(
-            request,
-            f"the prompt of {request.prompt_tokens} tokens exceeds the token budget of "
-            f"{step.token_budget}, and this policy does not chunk",
-        )
-        return False
+        return self.chunked or fits_budget(request, request.prompt_tokens, step)
 
     def schedule(self, step: Step) -> None:
         """Prefill if anyone can be admitted, else decode, then swap in; or all in one."""

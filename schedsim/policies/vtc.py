@@ -151,19 +151,21 @@ def parse_weights(policy: str, text: str) -> dict[int, Fraction]:
     """The weights of `TENANT:WEIGHT/TENANT:WEIGHT/…`.
 
     Raises:
-        ConfigError: it does not read like that, or a weight is not above 0.
+        ConfigError: it does not read like that, a weight is not above 0, a tenant stands twice.
     """
     weights: dict[int, Fraction] = {}
     for entry in text.split("/") if text else ():
-        tenant, _, weight = entry.partition(":")
+        name, _, weight = entry.partition(":")
         try:
-            value = Fraction(weight)
-            weights[int(tenant)] = value
+            tenant, value = int(name), Fraction(weight)
         except (ValueError, ZeroDivisionError):
-            value = Fraction(0)
+            tenant, value = 0, Fraction(0)
         if value <= 0:
             raise ConfigError(
                 f"policy {policy!r}: weights={text!r}: {entry!r} is no TENANT:WEIGHT with a whole "
                 "number and a weight above 0, such as 0:2/1:0.5"
             )
+        if tenant in weights:
+            raise ConfigError(f"policy {policy!r}: weights={text!r} name tenant {tenant} twice")
+        weights[tenant] = value
     return weights

@@ -36,7 +36,7 @@ from schedsim.traces.trace import Trace
 from schedsim.traces.writing import write_trace
 
 SHIPPED: Mapping[str, frozenset[Beyond]] = MappingProxyType(
-    dict.fromkeys(("vllm-v0", "mcsf"), frozenset({Beyond.LONE_PREFILL}))
+    dict.fromkeys(("vllm-v0", "mcsf", "past-future"), frozenset({Beyond.LONE_PREFILL}))
 )
 """What shipped policies do beyond the rules, by the documentation of each."""
 

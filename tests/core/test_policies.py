@@ -207,7 +207,7 @@ def test_v0_prefills_first_and_decodes_stall_meanwhile() -> None:
 def test_v0_rejects_a_prompt_beyond_the_budget() -> None:
     run = simulate(VLLMv0(), Jobs([64, 65, 4], [1, 1, 1]), budget=64)
     assert [r.status for r in run.requests.values()] == ["finished", "rejected", "finished"]
-    assert "65 tokens exceeds the token budget of 64" in run.requests[1].reason
+    assert "65 tokens to compute at once exceed the token budget of 64" in run.requests[1].reason
 
 
 def test_v0_default_budget_takes_every_prompt() -> None:

@@ -76,6 +76,17 @@ def test_streams_are_better_than_first_come_first_served_under_a_burst() -> None
     assert mean_ttft(Andes(horizon=4, interval=1)) < 0.6 * mean_ttft(VLLM())
 
 
+def test_who_ends_in_line_makes_place_for_the_next() -> None:
+    # Request 0 is evicted with its last token in flight, and the window is empty when that comes.
+    jobs = Jobs(
+        [4] * 3, [4, 2, 4], [0, 3, 3], limits=[10] * 3, ttft_slos=[1] * 3, tpot_slos=[1, 8, 8]
+    )
+    policy = Andes(horizon=4, interval=1, window=1)
+    run = simulate(policy, jobs, seats=1, decision_lag=1)
+    assert run.requests[0].preemptions == 1
+    assert run.admissions() == [0, 1, 2], "0 ends without another turn"
+
+
 def test_parameters_that_cannot_be_are_told() -> None:
     for parameter, value in (("ttft", 0.0), ("interval", 0), ("window", 0), ("contention", 2.0)):
         with pytest.raises(ConfigError, match=f"{parameter}={value}".replace(".", r"\.")):

@@ -72,6 +72,14 @@ def test_nobody_is_displaced_in_vain() -> None:
     assert enough.iterations[1].admitted == [2]
 
 
+def test_who_is_displaced_gives_what_it_holds_reserved_too() -> None:
+    # Request 0 has stored 7 tokens in iteration 3, in 2 of the 6 blocks that it holds.
+    jobs = Jobs([4, 16], [19, 4], [0, 3], limits=[20, 5], ttft_slos=[50, 4], tpot_slos=[9, 9])
+    run = simulate(EDF(preemptive=True), jobs, blocks=8, memory="contiguous")
+    assert run.iterations[3].preempted == [0]
+    assert run.iterations[3].admitted == [1]
+
+
 def test_who_is_due_last_gives_its_blocks() -> None:
     jobs = Jobs([4, 4, 4], [6, 6, 6], ttft_slos=[9, 2, 5], tpot_slos=[1, 1, 1])
     run = simulate(EDF(), jobs, blocks=3)

@@ -116,6 +116,9 @@ def test_multi_bin_conserves_everything(load: Load, size: int, bins: int, wait: 
         ({"bins": 0}, "bins=0 is below 1"),
         ({"bins": 3, "edges": "9/4"}, "edges='9/4' must be rising numbers"),
         ({"bins": 3, "edges": "4/x"}, "edges='4/x' must be rising numbers"),
+        ({"bins": 2, "edges": "nan"}, "edges='nan' must be rising numbers"),
+        ({"bins": 3, "edges": "4/inf"}, "edges='4/inf' must be rising numbers"),
+        ({"bins": 3, "edges": "-4/4"}, "edges='-4/4' must be rising numbers"),
         ({"bins": 3, "edges": "4"}, "edges='4' make 2 bins, not bins=3"),
     ],
 )

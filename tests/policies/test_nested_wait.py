@@ -124,6 +124,7 @@ def test_nested_wait_conserves_everything(
         ({"boundaries": "9/5"}, "boundaries='9/5' must be rising"),
         ({"boundaries": "9.5"}, "boundaries='9.5' must be rising"),
         ({"boundaries": "9/x"}, "boundaries='9/x' must be rising"),
+        ({"boundaries": "9/inf"}, "boundaries='9/inf' must be rising"),
         ({"reach": "1/0.5"}, "reach='1/0.5' must be 3 falling shares"),
         ({"reach": "0.5/1/1"}, "reach='0.5/1/1' must be 3 falling shares"),
         ({"reach": "1/1/0"}, "reach='1/1/0' must be 3 falling shares"),

@@ -34,6 +34,14 @@ def test_too_few_wait_for_max_waiting_tokens() -> None:
     assert kinds(eager)[:5] == "PDDPD"
 
 
+def test_the_batch_decodes_where_free_blocks_are_not_in_one_piece() -> None:
+    jobs = Jobs([8] * 4, [8, 20, 8, 16], arrivals=[0, 0, 0, 2])
+    run = simulate(TGI(), jobs, blocks=15, memory="contiguous")
+    # 0 and 2 leave holes of 4 blocks on both sides of 1; request 3 needs 6 in one.
+    assert kinds(run)[8:21] == "D" * 12 + "P"
+    assert run.iterations[8].free_blocks == 8
+
+
 def test_those_who_wait_must_fit_together_to_be_enough() -> None:
     jobs = Jobs([4, 4, 8, 30], [9, 9, 9, 9], arrivals=[0, 0, 1, 1])
     run = simulate(TGI(waiting_served_ratio=1.0, max_waiting_tokens=5), jobs, budget=32)

@@ -135,3 +135,8 @@ def test_weights_that_are_none_are_told(weights: str) -> None:
         VTC(weights=weights)
     with pytest.raises(ConfigError, match="output_price=-1 is below 0"):
         VTC(output_price=-1)
+
+
+def test_a_tenant_with_two_weights_is_told() -> None:
+    with pytest.raises(ConfigError, match="weights='0:2/1:1/0:3' name tenant 0 twice"):
+        VTC(weights="0:2/1:1/0:3")

@@ -108,6 +108,8 @@ POLICY_SPECS: list[tuple[str, list[Claim]]] = [
     ("composed", FCFS),
     ("composed,admit=reserve", NO_OVERTAKING),
     ("composed,order=srtf,admit=peak,victim=longest,mode=swap", []),
+    ("composed,order=srtf,admit=chunk,victim=worst,displace=true", []),
+    ("composed,order=priority,admit=reserve,victim=worst,mode=swap,displace=true", []),
     ("sjf", [WORK_CONSERVING]),
     ("srtf", [WORK_CONSERVING]),
     ("srtf,limit=0.5,preemption=swap", [WORK_CONSERVING]),
@@ -203,6 +205,22 @@ def test_with_exact_lengths_nobody_is_preempted(spec: str, lags: tuple[int, ...]
         decision_lags=lags,
         examples=examples(),
     )
+
+
+def all_predicted_short(requests: int, prompt: int, output: int) -> Trace:
+    return Trace(
+        arrival=np.zeros(requests),
+        prompt_tokens=np.full(requests, prompt, dtype=np.int32),
+        output_tokens=np.full(requests, output, dtype=np.int32),
+        source=TraceSource("drawn", "test", rows_read=requests),
+        predicted_output=np.ones(requests),
+    )
+
+
+@pytest.mark.parametrize("spec", ["past-future,lengths=predicted,margin=0", "mcsf", "vllm-v0"])
+def test_what_a_preemption_made_longer_than_the_budget_runs_alone(spec: str) -> None:
+    drawn = st.builds(all_predicted_short, st.integers(2, 5), st.integers(1, 7), st.integers(8, 20))
+    check_policy(spec, trace_strategy=drawn, examples=examples())
 
 
 @st.composite
