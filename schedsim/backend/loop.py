@@ -172,7 +172,7 @@ class EngineLoop:
             left = min(left, self._check_every - 1 - batch.iteration % self._check_every)
         if left <= 0:
             return now
-        ahead = scheduler.steady_batch()
+        ahead, parts_ahead = scheduler.steady_batch(), pace.parts_ahead
         due = self._next_due()
         before = num_decided = self._num_decided
         while left:
@@ -183,10 +183,10 @@ class EngineLoop:
                 num_decided = self._num_decided
                 self._take_arrivals(now)
                 due = self._next_due()
-            together = min(left, scheduler.quiet_iterations) if pace.parts_ahead else 0
-            if together >= WORTH_AT_ONCE:
+            together = min(left, scheduler.quiet_iterations) if parts_ahead is not None else 0
+            if parts_ahead is not None and together >= WORTH_AT_ONCE:
                 ahead.decode_context = scheduler.decode_set.context
-                times = times_ahead(now, pace.parts_ahead(ahead, together), together, due)
+                times = times_ahead(now, parts_ahead(ahead, together), together, due)
                 if times is not None:
                     self._skip(ahead, times)
                     left -= len(times.end)

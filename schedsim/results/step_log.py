@@ -191,7 +191,7 @@ class StepLog:
                 place = np.arange(len(rows)) - np.repeat(firsts, lengths)
                 rows += place * np.frombuffer(self.decode_requests, dtype=np.int64)
             expanded = array(values.typecode)
-            expanded.frombytes(rows.view(np.uint8))
+            expanded.frombytes(rows.view(np.uint8).data)
             setattr(self, name, expanded)
         self._run_at, self._run_length = array("q"), array("q")
         self.append = self._bound_append()
