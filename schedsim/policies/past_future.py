@@ -9,6 +9,7 @@ sampled) or a prediction (predicted).
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -96,18 +97,16 @@ class PastFuture(Policy):
         assert self.reserved is not None, "it has a default"
         room = int(step.total_blocks * step.block_size * (1.0 - self.reserved))
         history = np.sort(np.array(self._history, dtype=np.int64))
-        runs = step.running
-        held = [request.num_computed_tokens for request in runs]
+        runs = self._columns([(r, r.num_computed_tokens) for r in step.running])
         futures: list[Growth] = []
         num_futures = self._num_futures(len(runs))
 
-        def fits(request: Request, known: int) -> bool:
+        def fits(one: Ints) -> bool:
             # A future is drawn when it is looked at: most heads fail in the first.
             for index in range(num_futures):
                 if index == len(futures):
-                    futures.append(self._future(runs, held, history, step))
-                with_it = self._future([request], [known], history, step)
-                futures[index] = futures[index].joined(with_it)
+                    futures.append(self._future(runs, history, step))
+                futures[index] = futures[index].joined(self._future(one, history, step))
                 if futures[index].peak() > room:
                     return False
             return True
@@ -117,35 +116,47 @@ class PastFuture(Policy):
             left = known - step.cached_tokens(request)
             if step.admitted and left > step.tokens_left:
                 break
+            one = self._columns([(request, known)])
             # Alone it runs in any case: it was accepted because it fits.
-            if not ((fits(request, known) or not runs) and step.admit(request, left)):
+            if not ((fits(one) or not len(runs)) and step.admit(request, left)):
                 self._is_blocked = True
                 break
-            runs.append(request)
-            held.append(known)
+            runs = np.concatenate([runs, one])
 
     def _num_futures(self, running: int) -> int:
         if self.lengths != "sampled":
             return 1
         return min(MOST_FUTURES, ENOUGH_SAMPLES // max(running, 1) + 1)
 
-    def _future(
-        self, requests: list[Request], held: list[int], history: Ints, step: Step
-    ) -> Growth:
-        """How these grow; of lengths that are drawn, one draw."""
+    def _columns(self, members: list[tuple[Request, int]]) -> Ints:
+        """Of requests, with what they hold: prompt, held, emitted and most output tokens, a row."""
         if self.lengths == "predicted":
-            outputs = np.array([expected_output(r) for r in requests], dtype=np.int64)
+            rows = [
+                (r.prompt_tokens, held, r.num_generated_tokens, expected_output(r))
+                for r, held in members
+            ]
         else:
-            outputs = np.array([r.output_limit for r in requests], dtype=np.int64)
-            if self.lengths == "sampled":
-                outputs = self._draw(requests, outputs, history)
-        prompts = [request.prompt_tokens for request in requests]
+            rows = [
+                (r.prompt_tokens, held, r.num_generated_tokens, r.output_limit)
+                for r, held in members
+            ]
+        flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=4 * len(rows))
+        return flat.reshape(len(rows), 4)
+
+    def _future(self, members: Ints, history: Ints, step: Step) -> Growth:
+        """How these grow; of lengths that are drawn, one draw."""
+        prompts, held, generated, outputs = members.T
+        if self.lengths == "sampled":
+            if len(members) == 1:
+                output = self._draw_one(int(generated[0]), int(outputs[0]), history)
+                outputs = np.array([output])
+            else:
+                outputs = self._draw(generated, outputs, history)
         return growth(prompts, held, outputs, step.block_size, self.margin)
 
-    def _draw(self, requests: list[Request], limits: Ints, history: Ints) -> Ints:
+    def _draw(self, generated: Ints, limits: Ints, history: Ints) -> Ints:
         """Lengths: of those that finished, longer than a request is already if it has begun."""
-        generated = np.array([r.num_generated_tokens for r in requests], dtype=np.int64)
-        chance = self._random.random(len(requests))
+        chance = self._random.random(len(generated))
         # Between its length and its limit every longer one is as likely; linear in between.
         longer = np.searchsorted(history, generated, side="right")
         places = longer + chance * (len(history) - longer + 1)
@@ -155,3 +166,15 @@ class PastFuture(Policy):
         begun = np.rint(low + (high - low) * (places - index)).astype(np.int64)
         fresh = history[(chance * len(history)).astype(np.int64)]
         return np.minimum(np.where(generated == 0, fresh, begun), limits)
+
+    def _draw_one(self, generated: int, limit: int, history: Ints) -> int:
+        """`_draw` of one length: most are of a head that is looked at, and arrays are slow."""
+        chance = self._random.random()
+        if generated == 0:
+            return min(int(history[int(chance * len(history))]), limit)
+        longer = int(np.searchsorted(history, generated, side="right"))
+        place = longer + chance * (len(history) - longer + 1)
+        index = int(place)
+        low = generated if index == longer else int(history[index - 1])
+        high = limit if index == len(history) else int(history[index])
+        return min(round(low + (high - low) * (place - index)), limit)
