@@ -128,7 +128,7 @@ class EDF(Policy):
             if (due, number) <= own:
                 return None
             victims.append(request)
-            missing -= step.held_blocks(request)
+            missing -= step.blocks_held(request)
             if missing <= 0:
                 return victims
         return None

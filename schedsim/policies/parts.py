@@ -153,7 +153,7 @@ VICTIMS: dict[str, Badness] = {
     "last": lambda request, step: (),
     "longest": lambda request, step: (_expected_rest(request),),
     "fewest": lambda request, step: (-request.num_generated_tokens, request.prompt_tokens),
-    "largest": lambda request, step: (step.held_blocks(request),),
+    "largest": lambda request, step: (step.blocks_held(request),),
 }
 """The latest admitted; the longest expected rest; the fewest output tokens, then the longest
 prompt; the most blocks. `worst`, the last in the order of admission, is not among them."""

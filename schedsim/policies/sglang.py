@@ -229,7 +229,7 @@ class SGLang(Policy):
         beside = int(step.free_blocks * page - promised)
         if beside > 0:
             tokens = min(tokens, beside)
-        slots = (step.held_blocks(request) + step.free_blocks) * page
+        slots = (step.blocks_held(request) + step.free_blocks) * page
         return min(tokens, slots - request.num_computed_tokens)
 
     def _line(self, step: Step) -> Iterator[Request]:

@@ -160,7 +160,7 @@ class StepView:
         return last
 
     def blocks_held(self, request: Request) -> int:
-        """KV blocks of a request that runs, those included that it shares with others."""
+        """KV blocks of a request that runs, those included that it shares with others; O(1)."""
         return len(self._scheduler.kv_cache.block_table(request))
 
     def estimate(self, shape: BatchShape) -> float:
@@ -180,10 +180,6 @@ class StepView:
         the known tokens do not fill the blocks.
         """
         return self._scheduler.kv_cache.content_key(request, block)
-
-    def held_blocks(self, request: Request) -> int:
-        """KV blocks that running `request` holds, shared ones included; O(1)."""
-        return len(self._scheduler.kv_cache.block_table(request))
 
     @property
     def prefilling(self) -> list[Request]:

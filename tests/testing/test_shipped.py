@@ -74,7 +74,9 @@ OTHER_MEMORIES = [
 """Beside those of the kit, with a host tier of any size where they may have one."""
 
 
-@pytest.mark.parametrize("policy", ["vllm", "vllm-v0,preemption=swap", "sglang"])
+@pytest.mark.parametrize(
+    "policy", ["vllm", "vllm-v0,preemption=swap", "sglang", "tgi", "edf,preemptive=true"]
+)
 @pytest.mark.parametrize("memory", OTHER_MEMORIES)
 def test_a_policy_keeps_the_rules_on_every_memory(policy: str, memory: str) -> None:
     check_policy(policy, memories=[memory])
@@ -130,6 +132,7 @@ POLICY_SPECS: list[tuple[str, list[Claim]]] = [
     ("edf,preemptive=true,preemption=swap", [WORK_CONSERVING]),
     ("qoserve", []),
     ("andes", []),
+    ("andes,window=1,interval=1", []),
 ]
 """Every policy, with what its source claims of it."""
 
