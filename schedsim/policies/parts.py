@@ -63,7 +63,7 @@ class _Blocks(Admission):
         self, request: Request, tokens: int, step: Step, without: Sequence[Request] = ()
     ) -> bool:
         need = step.blocks_to_admit(request, self.tested(request, tokens, step))
-        return need <= step.free_blocks + sum(map(step.held_blocks, without))
+        return need <= step.free_blocks + sum(map(step.blocks_held, without))
 
 
 class FirstChunk(_Blocks):
