@@ -222,3 +222,8 @@ def while_full(step: "Step") -> int:
     if step.has_prefix_cache and step.num_waiting and step.seats > 0:
         return 1
     return UNTIL_AN_EVENT
+
+
+def while_nobody_joins(step: "Step") -> int:
+    """`steady` of a policy that decodes all who run and looks at the line only for a free seat."""
+    return 1 if step.num_waiting and step.seats > 0 else UNTIL_AN_EVENT

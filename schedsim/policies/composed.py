@@ -7,7 +7,7 @@ Needs to know: what its parts do; without a prediction the output limit stands f
 from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Gate, Policy, PreemptMode
+from schedsim.policies.base import Gate, Policy, PreemptMode, while_nobody_joins
 from schedsim.policies.parts import ADMISSIONS, ORDERS, VICTIMS
 from schedsim.policies.reserving import can_reserve, tokens_to_limit
 from schedsim.request import Request
@@ -101,6 +101,10 @@ class Composed(Policy):
     def mode(self, victim: Request, step: Step) -> PreemptMode:
         """As chosen."""
         return self._mode
+
+    def steady(self, step: Step) -> int:
+        """While nobody can be admitted or displaced."""
+        return 1 if self._displaces and step.num_waiting else while_nobody_joins(step)
 
     def on_admit(self, request: Request, step: Step) -> None:
         """One more who might be displaced."""

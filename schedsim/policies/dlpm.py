@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import ClassVar
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Gate, Policy
+from schedsim.policies.base import Gate, Policy, while_nobody_joins
 from schedsim.policies.tenants import TenantLines
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
@@ -75,6 +75,10 @@ class DLPM(Policy):
         """Whether all known tokens have blocks."""
         need = step.blocks_to_admit(request, request.num_known_tokens)
         return Gate.ADMIT if need <= step.free_blocks else Gate.STOP
+
+    def steady(self, step: Step) -> int:
+        """While nobody can be admitted."""
+        return while_nobody_joins(step)
 
     def on_arrival(self, request: Request, step: Step) -> None:
         """A new tenant starts without credit."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Policy, PreemptMode
+from schedsim.policies.base import Policy, PreemptMode, while_nobody_joins
 from schedsim.policies.deadlines import check_patience, next_token_due, run_prefills_by
 from schedsim.request import Request
 from schedsim.scheduler.batch import BatchShape
@@ -78,6 +78,10 @@ class EDF(Policy):
     def mode(self, victim: Request, step: Step) -> PreemptMode:
         """As `preemption` says."""
         return PreemptMode(self.preemption)
+
+    def steady(self, step: Step) -> int:
+        """While nobody can be admitted or displaced."""
+        return 1 if self.preemptive and step.num_waiting else while_nobody_joins(step)
 
     def _admit(self, request: Request, step: Step) -> bool:
         return self._admit_chunk(request, step.tokens_left, step)

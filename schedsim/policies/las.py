@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from schedsim.errors import ConfigError
 from schedsim.policies.base import Policy
-from schedsim.policies.preemptive import Preemptive
+from schedsim.policies.preemptive import Preemptive, while_ranked_last
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
 
@@ -50,6 +50,13 @@ class LAS(Preemptive):
                 self._ranking.put(request, self.rank(request))
                 self._watch(request, step)
         Policy.schedule(self, step)
+
+    def steady(self, step: Step) -> int:
+        """Until somebody ends a quantum, if that may make room for who waits."""
+        steady = while_ranked_last(step)
+        if step.num_waiting and self._alarms:
+            steady = min(steady, max(self._alarms[0][0] - step.iteration + 1, 1))
+        return steady
 
     def on_admit(self, request: Request, step: Step) -> None:
         """It begins or goes on with a quantum."""

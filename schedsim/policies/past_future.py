@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import Policy
+from schedsim.policies.base import UNTIL_AN_EVENT, Policy, while_nobody_joins
 from schedsim.policies.peak import Growth, Ints, expected_output, growth
 from schedsim.policies.reserving import fits_budget
 from schedsim.request import Request
@@ -83,6 +83,10 @@ class PastFuture(Policy):
             self._admit(step)
         if not step.admitted:
             step.run_decodes()
+
+    def steady(self, step: Step) -> int:
+        """While nobody is looked at."""
+        return UNTIL_AN_EVENT if self._is_blocked else while_nobody_joins(step)
 
     def on_preempt(self, request: Request, step: Step) -> None:
         """Memory came free."""

@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
-from schedsim.policies.base import UNTIL_AN_EVENT, Gate, Policy
+from schedsim.policies.base import Gate, Policy, while_nobody_joins
 from schedsim.policies.reserving import can_reserve, tokens_to_limit
 from schedsim.policies.tenants import TenantLines
 from schedsim.request import Request
@@ -91,7 +91,7 @@ class VTC(Policy):
 
     def steady(self, step: Step) -> int:
         """While nobody can be admitted, whoever's turn it is."""
-        return 1 if step.num_waiting and step.seats > 0 else UNTIL_AN_EVENT
+        return while_nobody_joins(step)
 
     def on_arrival(self, request: Request, step: Step) -> None:
         """Count it; who had nobody in line starts level with those who wait."""
