@@ -58,10 +58,12 @@ def times_ahead(now: float, parts: PartsAhead, iterations: int, due: float) -> T
     """
     host, device, gap = parts
     if isinstance(host, float) and isinstance(gap, float) and host == gap == 0.0:
+        stride = 1
         times = np.empty(iterations + 1)
         times[1:] = device
         looks, starts, ends = times[:-1], times[:-1], times[1:]
     else:
+        stride = 3
         times = np.empty(3 * iterations + 1)
         times[1::3], times[2::3], times[3::3] = parts
         looks, starts, ends = times[:-1:3], times[1::3], times[2::3]
@@ -74,8 +76,8 @@ def times_ahead(now: float, parts: PartsAhead, iterations: int, due: float) -> T
     count = iterations
     if looks[-1] >= due:
         count = max(1, int(np.searchsorted(looks, due)))
-    next_look = times[count * (len(times) // iterations)]
-    return TimesAhead(looks[:count], starts[:count], ends[:count], float(next_look))
+    next_look = float(times[stride * count])
+    return TimesAhead(looks[:count], starts[:count], ends[:count], next_look)
 
 
 def _bad_duration(duration: float, batch: Batch, cost: StepCost) -> ConfigError:

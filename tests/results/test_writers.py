@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,28 @@ def test_a_request_rejected_in_line_has_a_slice_up_to_then(tmp_path: Path) -> No
     assert queued[1] == (0, 1.5e6, {"status": "rejected"})
     assert queued[2] == (0, 2.5e6, {"status": "rejected"})
     assert queued[3][2] is None
+
+
+def test_rows_added_together_are_those_added_one_by_one() -> None:
+    """Between others, and before more are appended."""
+    batch = Batch(
+        decode_requests=3, decode_context=30, padding_requests=2, padding_context=9, sampled=3
+    )
+    alone = Batch(prefill_requests=1, prefill_tokens=7, prefill_attention=24.5, sampled=1)
+    together, apart = StepLog(), StepLog()
+    ends = np.array([1.5, 2.5, 4.0])
+    for log in (together, apart):
+        log.append(alone, 0.0, 0.5, 3, 4, 1, 90, 7)
+    together.append_ahead(batch, ends - 1, ends - 0.75, ends, 3, 5, 1, 80, 40)
+    for row, end in enumerate(ends.tolist()):
+        one = replace(batch, decided_at=end - 1, decode_context=30 + 3 * row)
+        apart.append(one, end - 0.75, end, 3, 5, 1, 80, 40 + 3 * row)
+    for again in range(2):
+        names = (*FLOAT_COLUMNS, *INT_COLUMNS)
+        for name in names:
+            assert together.column(name).tolist() == apart.column(name).tolist(), name
+        for log in (together, apart):
+            log.append(alone, 9.0 + again, 9.5 + again, 3, 4, 1, 90, 7)
 
 
 def test_the_step_log_keeps_what_is_appended() -> None:
