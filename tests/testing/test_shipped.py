@@ -79,7 +79,7 @@ OTHER_MEMORIES = [
 )
 @pytest.mark.parametrize("memory", OTHER_MEMORIES)
 def test_a_policy_keeps_the_rules_on_every_memory(policy: str, memory: str) -> None:
-    check_policy(policy, memories=[memory])
+    check_policy(policy, memories=[memory], examples=examples())
 
 
 POLICY_SPECS: list[tuple[str, list[Claim]]] = [
