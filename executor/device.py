@@ -2,8 +2,10 @@
 
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from schedsim.errors import ConfigError
 from schedsim.specs import unknown_name
@@ -88,6 +90,14 @@ def room_for_cache(device: torch.device) -> tuple[int, str]:
         f"{total / 2**30:.1f} GiB"
     )
     return int(free * MEMORY_SHARE), why
+
+
+def to_device(values: Any, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of `values` on `device`; the host does not wait for the copy."""
+    host = torch.as_tensor(values, dtype=dtype)
+    if torch.device(device).type == "cuda":
+        host = host.pin_memory()  # or the copy would wait for the device
+    return host.to(device, non_blocking=True)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -40,7 +40,11 @@ def sample_part_kernel(
         # 23 bits, so that the uniform number is exact and neither 0 nor 1.
         bits = tl.randint(tl.load(seeds + row), tokens).to(tl.uint32, bitcast=True) >> 9
         uniform = (bits.to(tl.float32) + 0.5) * (1.0 / 8388608)
-        scores = scores / temperature - tl.log(-tl.log(uniform))
+        noise = -tl.log(-tl.log(uniform))
+        # A score is infinite for a logit that is not finite, and for no other.
+        scores = tl.where(tl.abs(scores) < float("inf"), scores / temperature + noise, scores)
+    finite = (tl.abs(scores) < float("inf")) | (tokens >= vocab)
+    scores = tl.where(finite, scores, float("inf"))
     best, index = tl.max(scores, axis=0, return_indices=True, return_indices_tie_break_left=True)
     place = row * tl.num_programs(1) + part
     tl.store(part_scores + place, best)

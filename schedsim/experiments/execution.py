@@ -23,7 +23,6 @@ from schedsim.experiments.setup import (
 )
 from schedsim.policies import Policy
 from schedsim.policies.loading import make_policy
-from schedsim.specs import unknown_name
 from schedsim.traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -66,15 +65,13 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
     require_torch()
     import torch
 
-    from schedsim.executor.attention import ATTENTIONS
+    from schedsim.executor.backends import choose_attention, make_decoder
     from schedsim.executor.checkpoint import check_weights_directory
     from schedsim.executor.config import load_config
     from schedsim.executor.device import choose_dtype, device_name, open_device, room_for_cache
-    from schedsim.executor.model import Decoder
 
-    if execution.attention not in ATTENTIONS:
-        raise unknown_name("attention", execution.attention, ATTENTIONS)
     device = open_device(execution.device)
+    attention = choose_attention(execution.attention, device)
     dtype = choose_dtype(execution.dtype, device)
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
@@ -82,10 +79,11 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
         check_weights_directory(execution.weights)
     config = load_config(settings.model)
     weights = _load_weights(config, execution.weights, settings.seed, dtype, device)
-    decoder = Decoder(config, weights, attention=ATTENTIONS[execution.attention])
+    decoder = make_decoder(attention, config, weights)
     described = execution.model_dump() | {
         "weights": execution.weights or f"random, seed {settings.seed}",
         "device": str(device),
+        "attention": attention,
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "seed": settings.seed,
@@ -171,10 +169,9 @@ def prepare_execution(
         ConfigError: a name, a parameter or a size is wrong, or there is no memory for the blocks.
         PolicyError: a policy of the user's does not import.
     """
+    from schedsim.executor.backends import make_runner
     from schedsim.executor.execution import Execution
     from schedsim.executor.kv_cache import KVStore
-    from schedsim.executor.runner import ModelRunner
-    from schedsim.executor.timer import make_timer
 
     policy = policy if policy is not None else make_policy(settings.policy)
     # As the manifest tells it: no model says how long an iteration took.
@@ -200,8 +197,15 @@ def prepare_execution(
         device=decoder.device,
     )
     clock = time.perf_counter
-    runner = ModelRunner(
-        decoder, store, kv_cache, engine.content, make_timer(decoder.device, clock)
+    runner = make_runner(
+        decoder,
+        store,
+        kv_cache,
+        engine.content,
+        clock,
+        max_seqs=engine.scheduler.max_seqs,
+        max_model_len=engine.scheduler.max_model_len,
+        temperature=model.described["temperature"],
     )
     backend = Execution(
         trace,
