@@ -58,7 +58,15 @@ class KernelDecoder(Decoder):
         super().__init__(config, weights)
         check_takes(config, self.dtype)
         self._scale = config.shape.head_dim**-0.5
-        self._rotations = None if config.rope.kind == "dynamic" else self._rotation_table()
+        self._rotations: Tensor | None = None
+        self.reach(config.shape.max_model_len)
+
+    def reach(self, max_model_len: int) -> None:
+        """Prepare for positions below `max_model_len`; before a graph is captured."""
+        if self.config.rope.kind == "dynamic":  # angles that change with the context
+            return
+        if self._rotations is None or len(self._rotations) < max_model_len:
+            self._rotations = self._rotation_table(max_model_len)
 
     def forward(self, batch: ForwardBatch, store: KVStore) -> Tensor:
         """As `Decoder.forward`; every sequence is a chunk."""
@@ -135,10 +143,10 @@ class KernelDecoder(Decoder):
         cos, sin = self._rope.cos_sin(batch.positions, batch.context_lengths, torch.float32)
         return cos[:, 0, :half], sin[:, 0, :half]
 
-    def _rotation_table(self) -> Tensor:
-        """[positions, head_dim] float32: cosines, then sines of every position."""
+    def _rotation_table(self, count: int) -> Tensor:
+        """[count, head_dim] float32: cosines, then sines of every position."""
         half = self.config.shape.head_dim // 2
-        positions = torch.arange(self.config.shape.max_model_len, device=self.device)
+        positions = torch.arange(count, device=self.device)
         cos, sin = self._rope.cos_sin(positions, positions, torch.float32)
         return torch.cat((cos[:, 0, :half], sin[:, 0, :half]), dim=1)
 

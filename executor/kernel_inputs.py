@@ -33,8 +33,8 @@ TABLE_STEP = 16
 class ChunkInputs:
     """The chunks of a batch, on their way to the device.
 
-    `fields` [4, tokens] int64 are token ids, positions, slots and context lengths; `blocks` as in `KernelBatch`;
-    `sampled` are the rows among the chunks' that sample, and `sampling` whose they are.
+    `fields` [4, tokens] int64 are token ids, positions, slots and context lengths; `blocks` as in
+    `KernelBatch`; `sampled` are the rows among the chunks' that sample, and `sampling` whose they are.
     """
 
     fields: Tensor

@@ -97,6 +97,7 @@ class KernelRunner:
                 "--attention torch takes any"
             )
         shape = decoder.config.shape
+        decoder.reach(max_model_len)
         self.decoder = decoder
         self.store = store
         self._kv_cache = kv_cache
@@ -206,8 +207,7 @@ class KernelRunner:
 
     def _warm_up(self, rows: int, tokens: int) -> None:
         """A batch of `rows` decodes and a chunk of `tokens`; an iteration that pads is the same."""
-        shape, device = self.decoder.config.shape, self.decoder.device
-        inputs = self._inputs
+        device, inputs = self.decoder.device, self._inputs
         inputs.send(inputs.write_message(self._rows, 0, NO_CHANGES, 0))
         table = torch.zeros(1, TABLE_STEP, dtype=torch.int32)
         chunks = ChunkInputs(
