@@ -34,7 +34,7 @@ class ChunkInputs:
     """The chunks of a batch, on their way to the device.
 
     `fields` [4, tokens] int64 are token ids, positions, slots and context lengths; `blocks` as in
-    `KernelBatch`; `sampled` are the rows among the chunks' that sample, and `sampling` whose they are.
+    `KernelBatch`; `sampled` are the rows among the chunks' that sample, `sampling` whose they are.
     """
 
     fields: Tensor

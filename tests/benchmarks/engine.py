@@ -80,12 +80,12 @@ class Stopwatch:
         return float(np.median(values[which[: len(values)]])) * 1e6
 
 
-def run(model: DeviceModel, trace: Trace, **settings: Any) -> tuple[Any, Stopwatch]:
+def run(device_model: DeviceModel, trace: Trace, **settings: Any) -> tuple[Any, Stopwatch]:
     """Run a trace; the step log and what the host's parts took."""
     chosen = make_settings(
         **{"policy": "vllm", "decision_lag": 1, "max_model_len": 4096, **settings}
     )
-    backend = prepare_execution(trace, chosen, model).backend
+    backend = prepare_execution(trace, chosen, device_model).backend
     watch = Stopwatch()
     scheduler, runner, loop = backend._scheduler, backend._runner, backend._loop
     watch.wrap(scheduler, "schedule", "decision")
@@ -132,7 +132,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"model": name, "runs": []}
     for _ in range(options.runs):
         begin = time.perf_counter()
-        steps, watch = run(model, workload(), **settings)
+        steps, _ = run(model, workload(), **settings)
         seconds = float(steps.column("end")[-1])
         gpu = float(np.nansum(steps.column("gpu_s")))
         gaps = steps.column("gap_s")

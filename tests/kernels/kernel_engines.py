@@ -16,7 +16,7 @@ from schedsim.executor.kernel_decoder import KernelBatch, KernelDecoder
 from schedsim.executor.kernel_runner import KernelRunner, LaunchedBatch, PreparedBatch
 from schedsim.executor.kv_cache import KVStore
 from schedsim.executor.model import Decoder
-from schedsim.executor.weights import random_weights
+from schedsim.executor.weights import DecoderWeights, LayerWeights, Linear, random_weights
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache
 from schedsim.policies.loading import make_policy
@@ -87,11 +87,28 @@ class Executed:
         config, tokens = self.decoder.config, self.jobs.prompts[request]
         tokens += int(self.jobs.split().tokens[request])
         ids = self.content.token_ids(request, 0, tokens, config.shape.vocab)
-        weights = random_weights(config, 7)
+        weights = converted(self.decoder.weights)
         batch = build_batch([Segment(ids, 0, [1])], len(ids))
         batch = dataclasses.replace(batch, sampled_rows=torch.arange(len(ids)))
         store = KVStore(config.shape, 1, len(ids))
         return Decoder(config, weights).forward(batch, store)
+
+
+def converted(weights: DecoderWeights) -> DecoderWeights:
+    """The same parameters in float32 on the CPU."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.float().cpu()
+        if isinstance(value, Linear):
+            return Linear(convert(value.weight), convert(value.bias))
+        if isinstance(value, LayerWeights):
+            names = [field.name for field in dataclasses.fields(value)]
+            return LayerWeights(**{name: convert(getattr(value, name)) for name in names})
+        return [convert(part) for part in value] if isinstance(value, list) else value
+
+    names = [field.name for field in dataclasses.fields(weights)]
+    return DecoderWeights(**{name: convert(getattr(weights, name)) for name in names})
 
 
 def execute(
