@@ -23,20 +23,22 @@ def padded_sizes(max_rows: int) -> list[int]:
     return [*smaller, max_rows]
 
 
-class DecodeGraphs:
-    """Runs `step(size)`, which launches a decode iteration of `size` rows, for enough rows.
+Step = Callable[[int], Tensor]
+"""Launches a decode iteration of so many rows, which returns their sampled tokens."""
 
-    `step` reads and writes at fixed addresses and returns the sampled tokens [size]. On a CUDA
-    device it is captured for each size by `capture` and replayed by `run`; elsewhere `run` calls
-    it. All graphs share one memory pool, which is right because they run one after the other.
+
+class DecodeGraphs:
+    """Runs a decode iteration with room for so many rows.
+
+    A `Step` reads and writes at fixed addresses. On a CUDA device it is captured for each size by
+    `capture` and replayed by `run`; elsewhere `run` calls it. All graphs share one memory pool,
+    which is right because they run one after the other. No step is kept, so that whoever has both
+    it and the graphs is freed, with the KV cache, when nobody needs it any more.
     """
 
-    def __init__(
-        self, step: Callable[[int], Tensor], sizes: Sequence[int], device: torch.device
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], device: torch.device) -> None:
         """`sizes` are ascending."""
         self.sizes = list(sizes)
-        self._step = step
         self._device = device
         self._captured: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
@@ -44,24 +46,24 @@ class DecodeGraphs:
         """The smallest size with room for `rows`."""
         return next(size for size in self.sizes if size >= rows)
 
-    def capture(self) -> None:
+    def capture(self, step: Step) -> None:
         """Capture every size, the largest first: the others find room in its memory."""
         if self._device.type != "cuda":
             return
         pool = torch.cuda.graph_pool_handle()
         for size in reversed(self.sizes):
-            self._step(size)  # compiles, and lets libraries take what memory they want
+            step(size)  # compiles, and lets libraries take what memory they want
             torch.cuda.synchronize(self._device)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool):
-                sampled = self._step(size)
+                sampled = step(size)
             self._captured[size] = graph, sampled
 
-    def run(self, rows: int) -> Tensor:
+    def run(self, rows: int, step: Step) -> Tensor:
         """Launch the iteration; the tokens of its `rows` rows, right until the next `run`."""
         size = self.size_for(rows)
         if size not in self._captured:
-            return self._step(size)[:rows]
+            return step(size)[:rows]
         graph, sampled = self._captured[size]
         graph.replay()
         return sampled[:rows]

@@ -116,7 +116,7 @@ class KernelRunner:
         )
         heads = (shape.heads, shape.kv_heads, shape.head_dim)
         self._plan = DecodePlan(max_seqs, *heads, dtype=decoder.dtype, device=decoder.device)
-        self._graphs = DecodeGraphs(self._decode, padded_sizes(max_seqs), decoder.device)
+        self._graphs = DecodeGraphs(padded_sizes(max_seqs), decoder.device)
         self._mover = BlockMover(store, self._rows)
         self._visible = [
             torch.zeros(max_seqs, dtype=torch.int64, pin_memory=decoder.device.type == "cuda")
@@ -198,7 +198,7 @@ class KernelRunner:
             ExecutionError: no memory, or the device fails.
         """
         with told_if_it_fails(self.decoder.device, None):
-            self._graphs.capture()
+            self._graphs.capture(self._decode)
             for rows in WARM_UP_ROWS:
                 for tokens in WARM_UP_TOKENS:
                     self._warm_up(min(rows, self._inputs.max_rows), tokens)
@@ -229,7 +229,7 @@ class KernelRunner:
         """The sampled tokens of a batch whose message is under way; None if nobody samples."""
         count, chunks = prepared.num_rows, prepared.chunks
         if chunks is None:
-            return self._graphs.run(count)
+            return self._graphs.run(count, self._decode)
         num_sampled = count + len(chunks.sampled)
         inputs = self._inputs
         if num_sampled:
