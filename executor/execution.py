@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from schedsim.backend import Backend
+from schedsim.executor.doorbell import Doorbell
+from schedsim.executor.monitor import DeviceMonitor
 from schedsim.executor.timer import DeviceTime
 from schedsim.load import Load
 from schedsim.request import Request
 from schedsim.results import SLO
+from schedsim.results.device_log import DeviceLog
 from schedsim.scheduler import Batch, Scheduler
 from schedsim.traces.trace import Trace
 
@@ -72,11 +75,16 @@ class Execution(Backend):
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
+        doorbell: Doorbell | None = None,
+        monitor: DeviceMonitor | None = None,
         slo: SLO | None = None,
         check_every: int | None = None,
         progress: Callable[[float, int], None] | None = None,
     ) -> None:
-        """`clock` never goes back; `sleep` may return early. See `EngineLoop` for the options."""
+        """`clock` never goes back; `sleep` may return early. See `EngineLoop` for the options.
+
+        `doorbell` and `monitor` run beside the engine, on the same clock.
+        """
         super().__init__(
             trace,
             scheduler,
@@ -90,6 +98,10 @@ class Execution(Backend):
         self._runner = runner
         self._clock = clock
         self._sleep = sleep
+        self._beside = [part for part in (doorbell, monitor) if part is not None]
+        self._monitor = monitor
+        if doorbell is not None:
+            self._loop.handed_over = doorbell.times
         self._origin = 0.0
         self._last_end = math.nan
 
@@ -104,6 +116,19 @@ class Execution(Backend):
         """
         self._runner.warm_up()
         self._origin = self._clock()
+        for part in self._beside:
+            part.start(self._origin)
+        try:
+            return self._run_all()
+        finally:
+            for part in self._beside:
+                part.stop()
+
+    @property
+    def device_log(self) -> DeviceLog | None:
+        return None if self._monitor is None else self._monitor.log
+
+    def _run_all(self) -> bool:
         following: _Decided | None = None
         while not self._stop_asked:
             if following is not None:

@@ -16,6 +16,7 @@ from schedsim.executor.kernel_decoder import KernelBatch, KernelDecoder
 from schedsim.executor.kernel_runner import KernelRunner, LaunchedBatch, PreparedBatch
 from schedsim.executor.kv_cache import KVStore
 from schedsim.executor.model import Decoder
+from schedsim.executor.timer import DeviceTime
 from schedsim.executor.weights import DecoderWeights, LayerWeights, Linear, random_weights
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache
@@ -23,7 +24,7 @@ from schedsim.policies.loading import make_policy
 from schedsim.request import Request
 from schedsim.results import Result, build_result
 from schedsim.scheduler import Batch, Scheduler
-from tests.core.harness import Iteration, Jobs, Journal
+from tests.core.harness import Guess, Iteration, Jobs, Journal
 from tests.executor.engines import Clock
 
 CONFIG = tiny(
@@ -44,17 +45,18 @@ class KeepingDecoder(KernelDecoder):
 class KeepingRunner(KernelRunner):
     """Keeps every sampled row of the run: request, tokens of its sequence, logits.
 
-    On a GPU decodes are launched kernel by kernel, so that there is something to keep.
+    Decodes are launched kernel by kernel, so that there is something to keep; with a decoder that
+    keeps nothing they are captured. `tokens` are the sampled ones of every batch, by request.
     """
-
-    decoder: KeepingDecoder
 
     def __init__(self, *parts: Any, **options: Any) -> None:
         super().__init__(*parts, **options)
         self.rows: list[tuple[int, int, Tensor]] = []
+        self.tokens: list[dict[int, int]] = []
 
     def warm_up(self) -> None:
-        pass
+        if not isinstance(self.decoder, KeepingDecoder):
+            super().warm_up()
 
     def prepare(self, batch: Batch, padding: Any = ()) -> PreparedBatch:
         prepared = super().prepare(batch, padding)
@@ -63,6 +65,8 @@ class KeepingRunner(KernelRunner):
         return prepared
 
     def launch(self, prepared: PreparedBatch) -> LaunchedBatch:
+        if not isinstance(self.decoder, KeepingDecoder):
+            return super().launch(prepared)
         self.decoder.rows = []
         launched = super().launch(prepared)
         rows = self.decoder.rows[: len(prepared.sampling)]
@@ -70,14 +74,25 @@ class KeepingRunner(KernelRunner):
             self.rows.append((request.id, length, logits.clone()))
         return launched
 
+    def wait(self, launched: LaunchedBatch) -> DeviceTime:
+        time = super().wait(launched)
+        if launched.visible is not None:
+            ids = [request.id for request in launched.prepared.sampling]
+            self.tokens.append(dict(zip(ids, launched.visible.tolist(), strict=True)))
+        return time
+
 
 @dataclass
 class Executed:
-    """A run that came to its end; `rows` are (request, tokens so far, logits after them)."""
+    """A run that came to its end; `rows` are (request, tokens so far, logits after them).
+
+    `tokens` are those that each batch sampled.
+    """
 
     result: Result
     iterations: list[Iteration]
     rows: list[tuple[int, int, Tensor]]
+    tokens: list[dict[int, int]]
     content: Content
     jobs: Jobs
     decoder: KernelDecoder
@@ -88,18 +103,20 @@ class Executed:
         tokens += int(self.jobs.split().tokens[request])
         ids = self.content.token_ids(request, 0, tokens, config.shape.vocab)
         weights = converted(self.decoder.weights)
-        batch = build_batch([Segment(ids, 0, [1])], len(ids))
-        batch = dataclasses.replace(batch, sampled_rows=torch.arange(len(ids)))
-        store = KVStore(config.shape, 1, len(ids))
+        device = self.decoder.device
+        batch = build_batch([Segment(ids, 0, [1])], len(ids), device=device)
+        rows = torch.arange(len(ids), device=device)
+        batch = dataclasses.replace(batch, sampled_rows=rows)
+        store = KVStore(config.shape, 1, len(ids), device=device)
         return Decoder(config, weights).forward(batch, store)
 
 
 def converted(weights: DecoderWeights) -> DecoderWeights:
-    """The same parameters in float32 on the CPU."""
+    """The same parameters in float32."""
 
     def convert(value: Any) -> Any:
         if isinstance(value, Tensor):
-            return value.float().cpu()
+            return value.float()
         if isinstance(value, Linear):
             return Linear(convert(value.weight), convert(value.bias))
         if isinstance(value, LayerWeights):
@@ -125,6 +142,7 @@ def execute(
     config: ModelConfig = CONFIG,
     device: str = "cpu",
     temperature: float = 0.0,
+    captured: bool = False,
 ) -> Executed:
     """Execute `jobs` to the end, all invariants asserted after every iteration."""
     trace, outputs = jobs.trace(), jobs.split()
@@ -147,11 +165,12 @@ def execute(
         token_budget=budget,
         max_model_len=max_model_len,
         decision_lag=decision_lag,
+        predictor=Guess(),
         estimator=lambda shape: 1.0,
     )
     clock = Clock(0.01)
     runner = KeepingRunner(
-        KeepingDecoder(config, weights), store, kv_cache, content,
+        (KernelDecoder if captured else KeepingDecoder)(config, weights), store, kv_cache, content,
         CudaClock() if device == "cuda" else HostClock(clock),
         max_seqs=seats, max_model_len=max_model_len, temperature=temperature,
     )  # fmt: skip
@@ -163,7 +182,9 @@ def execute(
     execution.observe(journal)
     assert execution.run()
     result = build_result(execution.record())
-    return Executed(result, journal.iterations, runner.rows, content, jobs, runner.decoder)
+    return Executed(
+        result, journal.iterations, runner.rows, runner.tokens, content, jobs, runner.decoder
+    )
 
 
 def requests_of(executed: Executed) -> set[Request | int]:
