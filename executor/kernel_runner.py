@@ -133,7 +133,7 @@ class KernelRunner:
         Raises:
             ExecutionError: no memory, or the device fails; names the iteration.
         """
-        with told_if_it_fails(self.decoder.device, batch):
+        with told_if_it_fails(self.decoder.device, batch), self._graphs.kept_on_failure():
             if batch.transfers:
                 self._mover.plan(batch.transfers)
             changes = self._rows.follow(batch, padding)
@@ -159,7 +159,7 @@ class KernelRunner:
         """
         batch = prepared.batch
         visible = None
-        with told_if_it_fails(self.decoder.device, batch):
+        with told_if_it_fails(self.decoder.device, batch), self._graphs.kept_on_failure():
             if batch.transfers:
                 self._mover.start()
             self._clock.begin()
@@ -180,7 +180,7 @@ class KernelRunner:
             ExecutionError: logits that are not finite, or as `launch`.
         """
         batch = launched.prepared.batch
-        with told_if_it_fails(self.decoder.device, batch):
+        with told_if_it_fails(self.decoder.device, batch), self._graphs.kept_on_failure():
             time = self._clock.wait(launched.stamp)
         if launched.visible is not None:
             wrong = (launched.visible.numpy() < 0).nonzero()[0]
@@ -200,8 +200,9 @@ class KernelRunner:
         with told_if_it_fails(self.decoder.device, None):
             self._graphs.capture(self._decode)
             for rows in WARM_UP_ROWS:
-                for tokens in WARM_UP_TOKENS:
-                    self._warm_up(min(rows, self._inputs.max_rows), tokens)
+                if rows < self._inputs.max_rows:  # the chunk takes a seat, too
+                    for tokens in WARM_UP_TOKENS:
+                        self._warm_up(rows, tokens)
             if self.decoder.device.type == "cuda":
                 torch.cuda.synchronize(self.decoder.device)
 

@@ -134,7 +134,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"model": name, "runs": []}
     for _ in range(options.runs):
         begin = time.perf_counter()
-        steps, _ = run(model, workload(), **settings)
+        steps, watch = run(model, workload(), **settings)
         seconds = float(steps.column("end")[-1])
         gpu = float(np.nansum(steps.column("gpu_s")))
         gaps = steps.column("gap_s")
@@ -152,6 +152,9 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         found["runs"].append(row)
         print(name, {key: round(value, 3) for key, value in row.items()}, flush=True)
     if options.runs:
+        mixed = steps.column("prefill_tokens") > 0
+        found["mixed"] = {part: watch.median_us(part, mixed) for part in PARTS}
+        print(name, "with chunks, us:", {k: round(v) for k, v in found["mixed"].items()})
         rates = [row["output_tok_s"] for row in found["runs"]]
         found["median_tok_s"] = statistics.median(rates)
         print(f"{name}: {found['median_tok_s']:.0f} output tok/s, median of {len(rates)}")

@@ -137,11 +137,11 @@ def test_no_memory_in_an_iteration_keeps_what_finished(tmp_path: Path, weights: 
     long = 200_000
     trace.write_text(f"arrival,prompt_tokens,output_tokens\n0,10,2\n3,{long},2\n")
     config = json.loads((weights / "config.json").read_text())
-    config |= {"intermediate_size": 65536, "max_position_embeddings": 2**18}
+    config |= {"num_hidden_layers": 8, "intermediate_size": 65536, "max_position_embeddings": 2**18}
     wide = tmp_path / "config.json"
     wide.write_text(json.dumps(config))
     free = torch.cuda.mem_get_info()[0] - 20 * 2**30
-    blocks = free // (2 * 3 * 2 * 64 * 2 * 16)
+    blocks = free // (2 * 8 * 2 * 64 * 2 * 16)
     message = broken_off(
         tmp_path / "out", trace, "--model", wide, "--token-budget", long, "--blocks", blocks
     )

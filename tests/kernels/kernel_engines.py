@@ -95,20 +95,19 @@ class Executed:
     tokens: list[dict[int, int]]
     content: Content
     jobs: Jobs
-    decoder: KernelDecoder
+    reference: Decoder
 
     def expected(self, request: int) -> Tensor:
         """Float32 logits after each token that the trace declares for `request`, by torch."""
-        config, tokens = self.decoder.config, self.jobs.prompts[request]
+        config, tokens = self.reference.config, self.jobs.prompts[request]
         tokens += int(self.jobs.split().tokens[request])
         ids = self.content.token_ids(request, 0, tokens, config.shape.vocab)
-        weights = converted(self.decoder.weights)
-        device = self.decoder.device
+        device = self.reference.device
         batch = build_batch([Segment(ids, 0, [1])], len(ids), device=device)
         rows = torch.arange(len(ids), device=device)
         batch = dataclasses.replace(batch, sampled_rows=rows)
         store = KVStore(config.shape, 1, len(ids), device=device)
-        return Decoder(config, weights).forward(batch, store)
+        return self.reference.forward(batch, store)
 
 
 def converted(weights: DecoderWeights) -> DecoderWeights:
@@ -182,8 +181,9 @@ def execute(
     execution.observe(journal)
     assert execution.run()
     result = build_result(execution.record())
+    reference = Decoder(config, converted(weights))
     return Executed(
-        result, journal.iterations, runner.rows, runner.tokens, content, jobs, runner.decoder
+        result, journal.iterations, runner.rows, runner.tokens, content, jobs, reference
     )
 
 
