@@ -1,8 +1,6 @@
 """`DecodeGraphs`: the decode iteration, captured once for each of some batch sizes."""
 
-import ctypes
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -60,17 +58,6 @@ class DecodeGraphs:
             with torch.cuda.graph(graph, pool=pool):
                 sampled = step(size)
             self._captured[size] = graph, sampled
-
-    @contextmanager
-    def kept_on_failure(self) -> Iterator[None]:
-        """Never free the graphs if the device fails: their destructor would end the process."""
-        try:
-            yield
-        except RuntimeError as error:
-            if "CUDA error" in str(error):
-                for graph, _ in self._captured.values():
-                    ctypes.pythonapi.Py_IncRef(ctypes.py_object(graph))
-            raise
 
     def run(self, rows: int, step: Step) -> Tensor:
         """Launch the iteration; the tokens of its `rows` rows, right until the next `run`."""

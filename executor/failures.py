@@ -1,5 +1,6 @@
 """What goes wrong on a device, told so that the user knows when and what to do."""
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import extract_tb
@@ -13,10 +14,13 @@ from schedsim.scheduler import Batch
 
 
 @contextmanager
-def told_if_it_fails(device: torch.device, batch: Batch | None) -> Iterator[None]:
+def told_if_it_fails(
+    device: torch.device, batch: Batch | None, *, keeps: object = None
+) -> Iterator[None]:
     """What torch, the driver or numpy raises becomes an ExecutionError that says when.
 
-    `batch` is the one that runs; None: before the first.
+    `batch` is the one that runs; None: before the first. `keeps` is never freed if a GPU fails:
+    the destructors of graphs and of pinned memory would ask the GPU and end the process.
     """
     try:
         yield
@@ -35,6 +39,8 @@ def told_if_it_fails(device: torch.device, batch: Batch | None) -> Iterator[None
                 f"--token-budget or fewer --max-seqs ({problem})"
             ) from error
         line = extract_tb(error.__traceback__)[-1]
+        if "CUDA" in problem:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(keeps))
         # A GPU tells of a failure at the next call, wherever that is.
         hint = "; CUDA_LAUNCH_BLOCKING=1 shows where" if "CUDA" in problem else ""
         raise ExecutionError(

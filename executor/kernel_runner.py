@@ -133,7 +133,7 @@ class KernelRunner:
         Raises:
             ExecutionError: no memory, or the device fails; names the iteration.
         """
-        with told_if_it_fails(self.decoder.device, batch), self._graphs.kept_on_failure():
+        with told_if_it_fails(self.decoder.device, batch, keeps=self):
             if batch.transfers:
                 self._mover.plan(batch.transfers)
             changes = self._rows.follow(batch, padding)
@@ -159,7 +159,7 @@ class KernelRunner:
         """
         batch = prepared.batch
         visible = None
-        with told_if_it_fails(self.decoder.device, batch), self._graphs.kept_on_failure():
+        with told_if_it_fails(self.decoder.device, batch, keeps=self):
             if batch.transfers:
                 self._mover.start()
             self._clock.begin()
@@ -180,7 +180,7 @@ class KernelRunner:
             ExecutionError: logits that are not finite, or as `launch`.
         """
         batch = launched.prepared.batch
-        with told_if_it_fails(self.decoder.device, batch), self._graphs.kept_on_failure():
+        with told_if_it_fails(self.decoder.device, batch, keeps=self):
             time = self._clock.wait(launched.stamp)
         if launched.visible is not None:
             wrong = (launched.visible.numpy() < 0).nonzero()[0]

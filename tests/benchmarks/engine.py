@@ -129,6 +129,7 @@ def anatomy(model: DeviceModel, settings: dict[str, Any]) -> list[dict[str, floa
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     settings = {"model": name, "token_budget": options.token_budget}
+    gc.collect()  # the KV cache of the model before
     execution = make_execution_settings(temperature=options.temperature)
     model = load_device_model(make_settings(**settings), execution)
     found: dict[str, Any] = {"model": name, "runs": []}

@@ -148,9 +148,7 @@ def execute(
     content = Content.of(trace, outputs)
     kv_cache = make_kv_cache(memory, blocks, block_size, content, max_model_len)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    weights = random_weights(config, 7)
-    if device == "cuda":
-        weights = random_weights(config, 7, dtype=dtype, device=device)
+    weights = random_weights(config, 7, dtype=dtype, device=device)
     store = KVStore(
         config.shape, blocks, kv_cache.block_size, num_host_blocks=kv_cache.host_blocks,
         dtype=dtype, device=device,
