@@ -41,6 +41,7 @@ class KernelBatch:
     decode_blocks: Tensor | None = None
     chunks: PrefillPlan | None = None
     chunk_blocks: Tensor | None = None
+    first_chunk_row: int = 0
 
 
 class KernelDecoder(Decoder):
@@ -118,15 +119,15 @@ class KernelDecoder(Decoder):
     def _attended(self, query: Tensor, caches: tuple[Tensor, Tensor], batch: KernelBatch) -> Tensor:
         """Attention of all rows, [T, heads, head_dim]."""
         output = torch.empty_like(query)
-        first = 0
         if batch.decodes is not None and batch.decode_blocks is not None:
-            first = batch.decodes.num_sequences
+            count = batch.decodes.num_sequences
             decode = paged_decode if batch.decode_blocks.dim() == 2 else contiguous_decode
             decode(
-                query[:first], *caches, batch.decode_blocks, batch.decodes,
-                scale=self._scale, output=output[:first],
+                query[:count], *caches, batch.decode_blocks, batch.decodes,
+                scale=self._scale, output=output[:count],
             )  # fmt: skip
         if batch.chunks is not None and batch.chunk_blocks is not None:
+            first = batch.first_chunk_row
             prefill = paged_prefill if batch.chunk_blocks.dim() == 2 else contiguous_prefill
             prefill(
                 query[first:], *caches, batch.chunk_blocks, batch.chunks,

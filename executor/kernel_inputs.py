@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,7 +16,6 @@ from schedsim.executor.block_units import BlockUnits
 from schedsim.executor.decode_rows import DecodeRows, TableChanges
 from schedsim.executor.device import to_device
 from schedsim.kernels.decode_inputs import HEADER, decode_inputs, message_words
-from schedsim.kernels.prefill_plan import PrefillPlan
 from schedsim.request import Request
 from schedsim.scheduler.batch import Chunk
 
@@ -31,15 +31,17 @@ TABLE_STEP = 16
 
 @dataclass(frozen=True, slots=True)
 class ChunkInputs:
-    """The chunks of a batch, on their way to the device.
+    """What the kernels read of the chunks of a batch, on the host.
 
-    `fields` [4, tokens] int64 are token ids, positions, slots and context lengths; `blocks` as in
-    `KernelBatch`; `sampled` are the rows among the chunks' that sample, `sampling` whose they are.
+    `fields` [4, tokens] int64 are token ids, positions, slots and context lengths; `blocks` int32
+    [chunks, width] names their blocks, padded with the null block, or with `in_one_piece` the first
+    one of each; `sampled` are the rows among the chunks' that sample, `sampling` whose they are.
     """
 
-    fields: Tensor
-    plan: PrefillPlan
-    blocks: Tensor
+    fields: npt.NDArray[np.int64]
+    query_lengths: list[int]
+    context_lengths: list[int]
+    blocks: npt.NDArray[np.int32]
     sampled: list[int]
     sampling: list[Request]
 
@@ -113,7 +115,7 @@ class KernelInputs:
 
     def with_chunks(self, count: int, chunks: ChunkInputs) -> Tensor:
         """The fields of the first `count` decodes, then those of `chunks`."""
-        return torch.cat((self.fields[:, :count], chunks.fields), dim=1)
+        return torch.cat((self.fields[:, :count], to_device(chunks.fields, self.device)), dim=1)
 
 
 def chunk_inputs(
@@ -125,8 +127,6 @@ def chunk_inputs(
     units: BlockUnits,
     block_table: Callable[[Request], Sequence[int]],
     in_one_piece: bool,
-    make_plan: Callable[[list[int], list[int]], PrefillPlan],
-    device: torch.device,
 ) -> ChunkInputs:
     """What the kernels read of prefill chunks; O(tokens + blocks)."""
     samples = {request.id for request in first_tokens}
@@ -149,16 +149,18 @@ def chunk_inputs(
             sampled.append(total - 1)
             sampling.append(request)
     fields = np.stack([np.concatenate(parts) for parts in (ids, positions, slots, contexts)])
-    if in_one_piece:
-        blocks = np.array([table[0] for table in tables], dtype=np.int32)
-    else:
+    width = 1
+    if not in_one_piece:
         longest = max(len(table) for table in tables)
-        blocks = np.zeros((len(tables), -(-longest // TABLE_STEP) * TABLE_STEP), dtype=np.int32)
-        for row, table in enumerate(tables):
-            blocks[row, : len(table)] = table
-    plan = make_plan(
-        [chunk.tokens for chunk in chunks], [chunk.context + chunk.tokens for chunk in chunks]
-    )
+        width = -(-longest // TABLE_STEP) * TABLE_STEP
+    blocks = np.zeros((len(tables), width), dtype=np.int32)
+    for row, table in enumerate(tables):
+        blocks[row, : len(table)] = table[:width]
     return ChunkInputs(
-        to_device(fields, device), plan, to_device(blocks, device), sampled, sampling
+        fields,
+        [chunk.tokens for chunk in chunks],
+        [chunk.context + chunk.tokens for chunk in chunks],
+        blocks,
+        sampled,
+        sampling,
     )

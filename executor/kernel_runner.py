@@ -1,23 +1,25 @@
 """`KernelRunner`: performs the core's batches by our kernels, without a wait between two of them.
 
-What `ModelRunner` says of batches holds here too. Decode iterations are replayed from CUDA graphs
-at padded sizes, those with chunks are launched kernel by kernel.
+What `ModelRunner` says of batches holds here too. Iterations are replayed from CUDA graphs at
+padded sizes; only those with many tokens of prefill are launched kernel by kernel.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from schedsim.content import Content
 from schedsim.errors import ConfigError
 from schedsim.executor.block_units import KERNEL_BLOCK_SIZES
-from schedsim.executor.decode_graphs import DecodeGraphs, padded_sizes
 from schedsim.executor.decode_rows import NO_CHANGES, DecodeRows
 from schedsim.executor.device import to_device
 from schedsim.executor.device_clock import DeviceClock, Stamp
 from schedsim.executor.failures import not_finite, told_if_it_fails
+from schedsim.executor.graphs import MIXED_SIZES, Graphs, decode_sizes, size_for
 from schedsim.executor.kernel_decoder import KernelBatch, KernelDecoder
 from schedsim.executor.kernel_inputs import (
     TABLE_STEP,
@@ -26,6 +28,7 @@ from schedsim.executor.kernel_inputs import (
     chunk_inputs,
 )
 from schedsim.executor.kv_cache import KVStore
+from schedsim.executor.mixed_room import MixedRoom
 from schedsim.executor.timer import DeviceTime
 from schedsim.executor.transfers import BlockMover
 from schedsim.kernels.decode_plan import DecodePlan
@@ -107,6 +110,7 @@ class KernelRunner:
         # Larger blocks are not consecutive units (see BlockUnits), so these go by a table.
         self._in_one_piece = kv_cache.in_one_piece and units.per_block == 1
         width = -(-max_model_len // units.tokens) + units.per_block
+        width = -(-width // TABLE_STEP) * TABLE_STEP
         self._rows = DecodeRows(
             max_seqs, width, units, content, shape.vocab, kv_cache.block_table,
             in_one_piece=self._in_one_piece,
@@ -116,7 +120,11 @@ class KernelRunner:
         )
         heads = (shape.heads, shape.kv_heads, shape.head_dim)
         self._plan = DecodePlan(max_seqs, *heads, dtype=decoder.dtype, device=decoder.device)
-        self._graphs = DecodeGraphs(padded_sizes(max_seqs), decoder.device)
+        self._graphs = Graphs(decoder.device)
+        self._decode_sizes = decode_sizes(max_seqs)
+        self._room = MixedRoom(
+            MIXED_SIZES, self._inputs, self._plan_with_room, in_one_piece=self._in_one_piece
+        )
         self._mover = BlockMover(store, self._rows)
         self._visible = [
             torch.zeros(max_seqs, dtype=torch.int64, pin_memory=decoder.device.type == "cuda")
@@ -198,7 +206,10 @@ class KernelRunner:
             ExecutionError: no memory, or the device fails.
         """
         with told_if_it_fails(self.decoder.device, None):
-            self._graphs.capture(self._decode)
+            for size in reversed(self._room.sizes):
+                self._graphs.capture(("mixed", size), partial(self._mixed, size))
+            for size in reversed(self._decode_sizes):
+                self._graphs.capture(("decode", size), partial(self._decode, size))
             for rows in WARM_UP_ROWS:
                 if rows < self._inputs.max_rows:  # the chunk takes a seat, too
                     for tokens in WARM_UP_TOKENS:
@@ -208,17 +219,18 @@ class KernelRunner:
 
     def _warm_up(self, rows: int, tokens: int) -> None:
         """A batch of `rows` decodes and a chunk of `tokens`; an iteration that pads is the same."""
-        device, inputs = self.decoder.device, self._inputs
+        inputs = self._inputs
         inputs.send(inputs.write_message(self._rows, 0, NO_CHANGES, 0))
-        table = torch.zeros(1, TABLE_STEP, dtype=torch.int32)
+        width = 1 if self._in_one_piece else TABLE_STEP
         chunks = ChunkInputs(
-            to_device(torch.zeros(4, tokens, dtype=torch.int64), device),
-            self._prefill_plan([tokens], [tokens]),
-            to_device(table[:, 0] if self._in_one_piece else table, device),
+            np.zeros((4, tokens), dtype=np.int64),
+            [tokens],
+            [tokens],
+            np.zeros((1, width), dtype=np.int32),
             [tokens - 1],
             [],
         )
-        self._run(PreparedBatch(Batch(), None, rows, chunks, []))
+        self._launch(rows, chunks)
 
     def check(self) -> None:
         """Assert that what the host keeps of the batch prepared last is what the books say."""
@@ -230,23 +242,42 @@ class KernelRunner:
         """The sampled tokens of a batch whose message is under way; None if nobody samples."""
         count, chunks = prepared.num_rows, prepared.chunks
         if chunks is None:
-            return self._graphs.run(count, self._decode)
+            size = size_for(self._decode_sizes, count)
+            assert size is not None, "more requests decode than there are seats"
+            return self._graphs.run(("decode", size), partial(self._decode, size))[:count]
         num_sampled = count + len(chunks.sampled)
+        size = self._room.size_for(count, chunks)
+        if size is None:
+            return self._launch(count, chunks)
+        self._room.fill(size, self._rows, count, chunks)
+        return self._graphs.run(("mixed", size), partial(self._mixed, size))[:num_sampled]
+
+    def _launch(self, count: int, chunks: ChunkInputs) -> Tensor | None:
+        """A batch that no graph has room for, kernel by kernel."""
         inputs = self._inputs
+        num_sampled = count + len(chunks.sampled)
         if num_sampled:
             inputs.unpack(num_sampled)
         if count:
             self._plan.build(inputs.context_lengths[:count])
         rows = [*range(count), *(count + row for row in chunks.sampled)]
-        logits = self.decoder.run(
-            self._batch(
-                inputs.with_chunks(count, chunks),
-                count,
-                to_device(rows, inputs.device, torch.int64),
-                chunks,
-            ),
-            self.store,
+        shape, decoder = self.decoder.config.shape, self.decoder
+        plan = PrefillPlan(
+            chunks.query_lengths, chunks.context_lengths, shape.heads, shape.kv_heads,
+            shape.head_dim, dtype=decoder.dtype, device=decoder.device,
+        )  # fmt: skip
+        blocks = to_device(chunks.blocks, inputs.device)
+        table = inputs.table[:count]
+        batch = KernelBatch(
+            *inputs.with_chunks(count, chunks),
+            to_device(rows, inputs.device, torch.int64),
+            self._plan if count else None,
+            (table[:, 0] if self._in_one_piece else table) if count else None,
+            plan,
+            blocks[:, 0] if self._in_one_piece else blocks,
+            first_chunk_row=count,
         )
+        logits = decoder.run(batch, self.store)
         return self._sample(logits) if num_sampled else None
 
     def _decode(self, size: int) -> Tensor:
@@ -254,26 +285,20 @@ class KernelRunner:
         inputs = self._inputs
         inputs.unpack(size)
         self._plan.build(inputs.context_lengths[:size])
-        batch = self._batch(inputs.fields[:, :size], size, None, None)
+        table = inputs.table[:size]
+        batch = KernelBatch(
+            *inputs.fields[:, :size],
+            None,
+            self._plan,
+            table[:, 0] if self._in_one_piece else table,
+        )
         return self._sample(self.decoder.run(batch, self.store))
 
-    def _batch(
-        self,
-        fields: Tensor,
-        count: int,
-        sampled_rows: Tensor | None,
-        chunks: ChunkInputs | None,
-    ) -> KernelBatch:
-        """The tokens of `fields`, the first `count` of them decodes."""
-        table = self._inputs.table[:count]
-        return KernelBatch(
-            *fields,
-            sampled_rows,
-            self._plan if count else None,
-            (table[:, 0] if self._in_one_piece else table) if count else None,
-            None if chunks is None else chunks.plan,
-            None if chunks is None else chunks.blocks,
-        )
+    def _mixed(self, size: int) -> Tensor:
+        """An iteration of `size` tokens, as the room is filled; the sampled tokens."""
+        self._inputs.unpack(self._inputs.max_rows)
+        batch = self._room.batch(size, self._plan)
+        return self._sample(self.decoder.run(batch, self.store))
 
     def _sample(self, logits: Tensor) -> Tensor:
         rows = len(logits)
@@ -288,13 +313,11 @@ class KernelRunner:
             units=self._units,
             block_table=self._kv_cache.block_table,
             in_one_piece=self._in_one_piece,
-            make_plan=self._prefill_plan,
-            device=self.decoder.device,
         )
 
-    def _prefill_plan(self, queries: list[int], contexts: list[int]) -> PrefillPlan:
+    def _plan_with_room(self, tokens: int, sequences: int) -> PrefillPlan:
         shape, decoder = self.decoder.config.shape, self.decoder
-        return PrefillPlan(
-            queries, contexts, shape.heads, shape.kv_heads, shape.head_dim,
+        return PrefillPlan.with_room(
+            tokens, sequences, shape.heads, shape.kv_heads, shape.head_dim,
             dtype=decoder.dtype, device=decoder.device,
         )  # fmt: skip
