@@ -35,8 +35,8 @@ class BlockUnits:
         blocks = np.array(table, dtype=np.int32)
         if self.per_block == 1:
             return blocks
-        first = 2 * self.per_block * blocks[:, None]
-        return (first + np.arange(self.per_block, dtype=np.int32)).reshape(-1)
+        first = blocks[:, None] * (2 * self.per_block)
+        return (first + np.arange(self.per_block)).ravel().astype(np.int32)
 
     def from_place(self, table: Sequence[int], place: int) -> npt.NDArray[np.int32]:
         """The units of a block table from unit `place` on, the first of a block."""

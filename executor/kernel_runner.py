@@ -268,8 +268,12 @@ class KernelRunner:
         )  # fmt: skip
         blocks = to_device(chunks.blocks, inputs.device)
         table = inputs.table[:count]
+        token_ids, positions, slots, contexts = inputs.with_chunks(count, chunks)
         batch = KernelBatch(
-            *inputs.with_chunks(count, chunks),
+            token_ids,
+            positions,
+            slots,
+            contexts,
             to_device(rows, inputs.device, torch.int64),
             self._plan if count else None,
             (table[:, 0] if self._in_one_piece else table) if count else None,
@@ -286,8 +290,12 @@ class KernelRunner:
         inputs.unpack(size)
         self._plan.build(inputs.context_lengths[:size])
         table = inputs.table[:size]
+        token_ids, positions, slots, contexts = inputs.fields[:, :size]
         batch = KernelBatch(
-            *inputs.fields[:, :size],
+            token_ids,
+            positions,
+            slots,
+            contexts,
             None,
             self._plan,
             table[:, 0] if self._in_one_piece else table,

@@ -75,8 +75,12 @@ class MixedRoom:
         decodes = min(size, inputs.max_rows)
         plan.build(inputs.context_lengths[:decodes])
         table = inputs.table[:decodes]
+        token_ids, positions, slots, contexts = self._fields[: 4 * size].view(4, size)
         return KernelBatch(
-            *self._fields[: 4 * size].view(4, size),
+            token_ids,
+            positions,
+            slots,
+            contexts,
             self._sampled[: min(size, inputs.max_rows)],
             plan,
             table[:, 0] if self._in_one_piece else table,

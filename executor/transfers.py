@@ -5,7 +5,7 @@ nor writes is copied meanwhile, the rest once it has ended; the batch itself wai
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -17,14 +17,6 @@ from schedsim.scheduler.batch import Chunk, Transfer, TransferKind
 Pairs = list[tuple[int, int]]
 
 
-@dataclass(slots=True)
-class Swaps:
-    """Copies that are made in this order: out, then in; no block is in both."""
-
-    out: Pairs = field(default_factory=list)
-    into: Pairs = field(default_factory=list)
-
-
 class BlockMover:
     """Makes the transfers of a batch: `plan` before the rows follow the batch, then `start`."""
 
@@ -32,8 +24,8 @@ class BlockMover:
         """`rows` are those of the batch launched last when `plan` is called."""
         self._store = store
         self._rows = rows
-        self._has_stream = store.device.type == "cuda"
-        self._stream = torch.cuda.Stream(store.device) if self._has_stream else None
+        make_stream: Any = torch.cuda.Stream  # torch leaves it untyped
+        self._stream = make_stream(store.device) if store.device.type == "cuda" else None
         self._count = 0
         self._chunks: list[tuple[list[int], int, int]] = []
         self._steps: list[tuple[bool, TransferKind, Pairs]] = []
