@@ -15,7 +15,7 @@ from schedsim.content import Content
 from schedsim.executor.block_units import BlockUnits
 from schedsim.executor.decode_rows import DecodeRows, TableChanges
 from schedsim.executor.device import to_device
-from schedsim.kernels.decode_inputs import HEADER, decode_inputs, message_words
+from schedsim.kernels.decode_inputs import HEADER, ROW_FIELDS, decode_inputs, message_words
 from schedsim.request import Request
 from schedsim.scheduler.batch import Chunk
 
@@ -113,9 +113,10 @@ class KernelInputs:
             self._message, self.fields, self.context_lengths, self.seeds, self.table, rows=rows
         )
 
-    def with_chunks(self, count: int, chunks: ChunkInputs) -> Tensor:
-        """The fields of the first `count` decodes, then those of `chunks`."""
-        return torch.cat((self.fields[:, :count], to_device(chunks.fields, self.device)), dim=1)
+    def rows_of(self, message: Tensor, count: int) -> npt.NDArray[np.int32]:
+        """Context lengths, token ids and slots [3, count] of a message, on the host."""
+        rows = message.numpy()[HEADER : HEADER + ROW_FIELDS * self.max_rows]
+        return rows.reshape(ROW_FIELDS, self.max_rows)[:, :count]
 
 
 def chunk_inputs(

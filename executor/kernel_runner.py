@@ -5,22 +5,19 @@ padded sizes; only those with many tokens of prefill are launched kernel by kern
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from schedsim.content import Content
 from schedsim.errors import ConfigError
 from schedsim.executor.block_units import KERNEL_BLOCK_SIZES
-from schedsim.executor.decode_rows import NO_CHANGES, DecodeRows
-from schedsim.executor.device import to_device
+from schedsim.executor.decode_rows import DecodeRows
 from schedsim.executor.device_clock import DeviceClock, Stamp
 from schedsim.executor.failures import not_finite, told_if_it_fails
-from schedsim.executor.graphs import MIXED_SIZES, Graphs, decode_sizes, size_for
-from schedsim.executor.kernel_decoder import KernelBatch, KernelDecoder
+from schedsim.executor.iterations import Iterations
+from schedsim.executor.kernel_decoder import KernelDecoder
 from schedsim.executor.kernel_inputs import (
     TABLE_STEP,
     ChunkInputs,
@@ -28,24 +25,14 @@ from schedsim.executor.kernel_inputs import (
     chunk_inputs,
 )
 from schedsim.executor.kv_cache import KVStore
-from schedsim.executor.mixed_room import MixedRoom
 from schedsim.executor.timer import DeviceTime
 from schedsim.executor.transfers import BlockMover
-from schedsim.kernels.decode_plan import DecodePlan
-from schedsim.kernels.prefill_plan import PrefillPlan
-from schedsim.kernels.sampling import sample
 from schedsim.memory import KVCache
 from schedsim.request import Request
 from schedsim.scheduler import Batch
 
 BATCHES_IN_TURN = 3
 """Batches whose sampled tokens have a place in pinned memory: two in flight, one being read."""
-
-
-WARM_UP_ROWS = (0, 1, 2, 16)
-WARM_UP_TOKENS = (1, 2, 16, 200)
-"""Decodes and chunk lengths of the batches that warm up: Triton compiles a kernel anew for sizes
-that are 1, divisible by 16, or neither."""
 
 
 class PreparedBatch(NamedTuple):
@@ -118,13 +105,7 @@ class KernelRunner:
         self._inputs = KernelInputs(
             max_seqs, self._rows.table.shape[1], temperature=temperature, device=decoder.device
         )
-        heads = (shape.heads, shape.kv_heads, shape.head_dim)
-        self._plan = DecodePlan(max_seqs, *heads, dtype=decoder.dtype, device=decoder.device)
-        self._graphs = Graphs(decoder.device)
-        self._decode_sizes = decode_sizes(max_seqs)
-        self._room = MixedRoom(
-            MIXED_SIZES, self._inputs, self._plan_with_room, in_one_piece=self._in_one_piece
-        )
+        self._iterations = Iterations(decoder, store, self._inputs, in_one_piece=self._in_one_piece)
         self._mover = BlockMover(store, self._rows)
         self._visible = [
             torch.zeros(max_seqs, dtype=torch.int64, pin_memory=decoder.device.type == "cuda")
@@ -173,7 +154,7 @@ class KernelRunner:
             self._clock.begin()
             if prepared.message is not None:
                 self._inputs.send(prepared.message)
-                sampled = self._run(prepared)
+                sampled = self._iterations.run(prepared.message, prepared.num_rows, prepared.chunks)
                 if sampled is not None:
                     self._turn = (self._turn + 1) % BATCHES_IN_TURN
                     visible = self._visible[self._turn][: len(sampled)]
@@ -205,112 +186,14 @@ class KernelRunner:
         Raises:
             ExecutionError: no memory, or the device fails.
         """
-        with told_if_it_fails(self.decoder.device, None):
-            for size in reversed(self._room.sizes):
-                self._graphs.capture(("mixed", size), partial(self._mixed, size))
-            for size in reversed(self._decode_sizes):
-                self._graphs.capture(("decode", size), partial(self._decode, size))
-            for rows in WARM_UP_ROWS:
-                if rows < self._inputs.max_rows:  # the chunk takes a seat, too
-                    for tokens in WARM_UP_TOKENS:
-                        self._warm_up(rows, tokens)
-            if self.decoder.device.type == "cuda":
-                torch.cuda.synchronize(self.decoder.device)
-
-    def _warm_up(self, rows: int, tokens: int) -> None:
-        """A batch of `rows` decodes and a chunk of `tokens`; an iteration that pads is the same."""
-        inputs = self._inputs
-        inputs.send(inputs.write_message(self._rows, 0, NO_CHANGES, 0))
-        width = 1 if self._in_one_piece else TABLE_STEP
-        chunks = ChunkInputs(
-            np.zeros((4, tokens), dtype=np.int64),
-            [tokens],
-            [tokens],
-            np.zeros((1, width), dtype=np.int32),
-            [tokens - 1],
-            [],
-        )
-        self._launch(rows, chunks)
+        with told_if_it_fails(self.decoder.device, None, keeps=self):
+            self._iterations.warm_up()
 
     def check(self) -> None:
         """Assert that what the host keeps of the batch prepared last is what the books say."""
         self._rows.check()
 
     # ---- inside
-
-    def _run(self, prepared: PreparedBatch) -> Tensor | None:
-        """The sampled tokens of a batch whose message is under way; None if nobody samples."""
-        count, chunks = prepared.num_rows, prepared.chunks
-        if chunks is None:
-            size = size_for(self._decode_sizes, count)
-            assert size is not None, "more requests decode than there are seats"
-            return self._graphs.run(("decode", size), partial(self._decode, size))[:count]
-        num_sampled = count + len(chunks.sampled)
-        size = self._room.size_for(count, chunks)
-        if size is None:
-            return self._launch(count, chunks)
-        self._room.fill(size, self._rows, count, chunks)
-        return self._graphs.run(("mixed", size), partial(self._mixed, size))[:num_sampled]
-
-    def _launch(self, count: int, chunks: ChunkInputs) -> Tensor | None:
-        """A batch that no graph has room for, kernel by kernel."""
-        inputs = self._inputs
-        num_sampled = count + len(chunks.sampled)
-        if num_sampled:
-            inputs.unpack(num_sampled)
-        if count:
-            self._plan.build(inputs.context_lengths[:count])
-        rows = [*range(count), *(count + row for row in chunks.sampled)]
-        shape, decoder = self.decoder.config.shape, self.decoder
-        plan = PrefillPlan(
-            chunks.query_lengths, chunks.context_lengths, shape.heads, shape.kv_heads,
-            shape.head_dim, dtype=decoder.dtype, device=decoder.device,
-        )  # fmt: skip
-        blocks = to_device(chunks.blocks, inputs.device)
-        table = inputs.table[:count]
-        token_ids, positions, slots, contexts = inputs.with_chunks(count, chunks)
-        batch = KernelBatch(
-            token_ids,
-            positions,
-            slots,
-            contexts,
-            to_device(rows, inputs.device, torch.int64),
-            self._plan if count else None,
-            (table[:, 0] if self._in_one_piece else table) if count else None,
-            plan,
-            blocks[:, 0] if self._in_one_piece else blocks,
-            first_chunk_row=count,
-        )
-        logits = decoder.run(batch, self.store)
-        return self._sample(logits) if num_sampled else None
-
-    def _decode(self, size: int) -> Tensor:
-        """A decode iteration of `size` rows from the message; the sampled tokens."""
-        inputs = self._inputs
-        inputs.unpack(size)
-        self._plan.build(inputs.context_lengths[:size])
-        table = inputs.table[:size]
-        token_ids, positions, slots, contexts = inputs.fields[:, :size]
-        batch = KernelBatch(
-            token_ids,
-            positions,
-            slots,
-            contexts,
-            None,
-            self._plan,
-            table[:, 0] if self._in_one_piece else table,
-        )
-        return self._sample(self.decoder.run(batch, self.store))
-
-    def _mixed(self, size: int) -> Tensor:
-        """An iteration of `size` tokens, as the room is filled; the sampled tokens."""
-        self._inputs.unpack(self._inputs.max_rows)
-        batch = self._room.batch(size, self._plan)
-        return self._sample(self.decoder.run(batch, self.store))
-
-    def _sample(self, logits: Tensor) -> Tensor:
-        rows = len(logits)
-        return sample(logits, self._inputs.temperatures[:rows], self._inputs.seeds[:rows])
 
     def _chunk_inputs(self, batch: Batch) -> ChunkInputs:
         return chunk_inputs(
@@ -322,10 +205,3 @@ class KernelRunner:
             block_table=self._kv_cache.block_table,
             in_one_piece=self._in_one_piece,
         )
-
-    def _plan_with_room(self, tokens: int, sequences: int) -> PrefillPlan:
-        shape, decoder = self.decoder.config.shape, self.decoder
-        return PrefillPlan.with_room(
-            tokens, sequences, shape.heads, shape.kv_heads, shape.head_dim,
-            dtype=decoder.dtype, device=decoder.device,
-        )  # fmt: skip

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from schedsim.executor.decode_rows import DecodeRows
 from schedsim.executor.device import to_device
 from schedsim.executor.graphs import size_for
 from schedsim.executor.kernel_decoder import KernelBatch
@@ -50,14 +50,13 @@ class MixedRoom:
             return None
         return size_for(self.sizes, count + chunks.fields.shape[1])
 
-    def fill(self, size: int, rows: DecodeRows, count: int, chunks: ChunkInputs) -> None:
-        """Send the batch of the first `count` rows and `chunks`; waits for nothing."""
+    def fill(self, size: int, rows: npt.NDArray[np.int32], chunks: ChunkInputs) -> None:
+        """Send the batch of decodes, `rows` as a message tells, and `chunks`; waits for nothing."""
         device = self._inputs.device
+        lengths, token_ids, slots = rows
+        count = len(lengths)
         fields = np.zeros((4, size), dtype=np.int64)
-        fields[0, :count] = rows.token_ids[:count]
-        fields[1, :count] = rows.lengths[:count] - 1
-        fields[2, :count] = rows.slots[:count]
-        fields[3, :count] = rows.lengths[:count]
+        fields[:, :count] = token_ids, lengths - 1, slots, lengths
         fields[:, count : count + chunks.fields.shape[1]] = chunks.fields
         self._fields[: 4 * size].copy_(to_device(fields.reshape(-1), device))
         height, width = chunks.blocks.shape

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from schedsim.executor import kernel_runner
+from schedsim.executor import iterations
 from tests.core.harness import Jobs
 from tests.kernels.kernel_engines import Executed, execute, requests_of
 
@@ -60,7 +60,7 @@ def test_decisions_after_the_end_compute_the_same(device: str) -> None:
 def test_the_warm_up_takes_no_more_rows_than_there_are_seats(
     monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    monkeypatch.setattr(kernel_runner, "WARM_UP_TOKENS", (1, 2))
+    monkeypatch.setattr(iterations, "WARM_UP_TOKENS", (1, 2))
     executed = execute("vllm", JOBS, blocks=7, seats=2, device=device, captured=True)
     assert requests_of(executed) == set(range(5))
     assert executed.tokens
