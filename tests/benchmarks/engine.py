@@ -127,6 +127,23 @@ def anatomy(model: DeviceModel, settings: dict[str, Any]) -> list[dict[str, floa
     return rows
 
 
+def online(model: DeviceModel, settings: dict[str, Any]) -> dict[str, float]:
+    """Medians over the iterations that mix decodes and chunks, 64 requests at a time."""
+    dice = random.Random(1)
+    lengths = [(dice.randint(100, 1024), dice.randint(30, 60)) for _ in range(320)]
+    trace = trace_of([prompt for prompt, _ in lengths], [output for _, output in lengths])
+    steps, watch = run(model, trace, concurrency=64, **{**settings, "token_budget": 2048})
+    mixed = (steps.column("decode_requests") > 0) & (steps.column("prefill_tokens") > 0)
+    found = {"mixed": int(mixed.sum()), "iterations": len(steps)}
+    for name in ("gpu_s", "gap_s"):
+        found[name.replace("_s", "_us")] = float(np.nanmedian(steps.column(name)[mixed])) * 1e6
+    found["gaps_us"] = float(np.nansum(steps.column("gap_s"))) * 1e6
+    found["total_us"] = float(steps.column("end")[-1]) * 1e6
+    for part in PARTS:
+        found[part + "_us"] = watch.median_us(part, mixed)
+    return found
+
+
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     settings = {"model": name, "token_budget": options.token_budget}
     gc.collect()  # the KV cache of the model before
@@ -163,6 +180,8 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         found["anatomy"] = anatomy(model, settings)
         for figure in found["anatomy"]:
             print(name, {key: round(value, 1) for key, value in figure.items()}, flush=True)
+        found["online"] = online(model, settings)
+        print(name, "online", {k: round(v, 1) for k, v in found["online"].items()}, flush=True)
     if options.profile:
         profile(model, settings)
     return found
