@@ -49,10 +49,6 @@ def attention(query: Tensor, layer_cache: Tensor, metadata: AttentionMetadata) -
     return torch.cat(outputs)
 
 
-ATTENTIONS: dict[str, Attention] = {"torch": attention}
-"""The backends by name."""
-
-
 def _keys_values(
     layer_cache: Tensor, metadata: AttentionMetadata, sequence: int
 ) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,10 @@
 
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from schedsim.errors import ConfigError
 from schedsim.specs import unknown_name
@@ -18,9 +20,8 @@ DTYPES = {
 CPU_CACHE_BYTES = 2**30
 """What a KV cache takes on a CPU where nobody says how many blocks it has."""
 
-MEMORY_SHARE = 0.9
-"""Share of a GPU's free memory, weights already on it, that the KV cache takes; the rest is for
-activations."""
+KEPT_BYTES = 5 * 2**29
+"""What is left of a GPU's memory for CUDA graphs, libraries and compiled kernels."""
 
 _MEMORY_PHRASES = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
 
@@ -77,17 +78,35 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def room_for_cache(device: torch.device) -> tuple[int, str]:
-    """Bytes that a KV cache may take beside the weights, which are there already, and why."""
+def free_bytes(device: torch.device) -> int:
+    """Bytes of memory that nobody has; on a CPU what a KV cache may take."""
     if device.type == "cpu":
-        return CPU_CACHE_BYTES, f"{CPU_CACHE_BYTES / 2**30:g} GiB of memory"
+        return CPU_CACHE_BYTES
     torch.cuda.empty_cache()  # what loading left behind counts as free
-    free, total = torch.cuda.mem_get_info(device)
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+def room_for_cache(device: torch.device, free: int, workspace: int) -> tuple[int, str]:
+    """Bytes that a KV cache may take of the `free` ones, and why.
+
+    `workspace` are those that a forward pass needs.
+    """
+    if device.type == "cpu":
+        return free, f"{free / 2**30:g} GiB of memory"
+    kept = workspace + KEPT_BYTES
     why = (
-        f"{MEMORY_SHARE:.0%} of the {free / 2**30:.1f} GiB that the weights leave of "
-        f"{total / 2**30:.1f} GiB"
+        f"what {kept / 2**30:.1f} GiB for a forward pass and its graphs leave of the "
+        f"{free / 2**30:.1f} GiB beside the weights"
     )
-    return int(free * MEMORY_SHARE), why
+    return max(0, free - kept), why
+
+
+def to_device(values: Any, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of `values` on `device`; the host does not wait for the copy."""
+    host = torch.as_tensor(values, dtype=dtype)
+    if torch.device(device).type == "cuda":
+        host = host.pin_memory()  # or the copy would wait for the device
+    return host.to(device, non_blocking=True)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -1,14 +1,18 @@
 """`Execution`: a run in real time, on a device. The clock is passed in."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from schedsim.backend import Backend
-from schedsim.executor.runner import ModelRunner, PreparedBatch
+from schedsim.executor.doorbell import Doorbell
+from schedsim.executor.monitor import DeviceMonitor
+from schedsim.executor.timer import DeviceTime
 from schedsim.load import Load
+from schedsim.request import Request
 from schedsim.results import SLO
-from schedsim.scheduler import Scheduler
+from schedsim.results.device_log import DeviceLog
+from schedsim.scheduler import Batch, Scheduler
 from schedsim.traces.trace import Trace
 
 LONGEST_NAP = 0.05
@@ -17,12 +21,37 @@ LONGEST_NAP = 0.05
 PROGRESS_EVERY = 8
 
 
-class _Decided(NamedTuple):
-    """A batch, when it was decided and from when it could run (s)."""
+class Runner(Protocol):
+    """What performs the batches; what it prepares and launches is its own business.
 
-    prepared: PreparedBatch
+    `launches_ahead`: `launch` returns before the device has begun, so that the next batch can be
+    launched while one runs.
+    """
+
+    launches_ahead: ClassVar[bool]
+
+    def warm_up(self) -> None:
+        """Before the first batch: pay for first calls."""
+
+    def prepare(self, batch: Batch, padding: Sequence[Request] = ()) -> Any:
+        """The host's work for a batch, just decided."""
+
+    def launch(self, prepared: Any) -> Any:
+        """Give the device what `prepare` gave, after all that was launched before."""
+
+    def wait(self, launched: Any) -> DeviceTime:
+        """Return when the host can see the tokens of the oldest batch that was launched."""
+
+
+class _Decided(NamedTuple):
+    """A batch, when it was decided and from when it could run (s); what `launch` gave, if it was
+    launched while the one before it ran."""
+
+    batch: Batch
+    prepared: Any
     decided_at: float
     ready_at: float
+    launched: Any = None
 
 
 class Execution(Backend):
@@ -33,7 +62,8 @@ class Execution(Backend):
     `start`, the device's work, `end` when the host can see the tokens, then the books. Observers
     look after `end`, so their time is in no iteration but in the gap to the next one. With
     overlapped decisions the next iteration is decided, observed and its tensors made once the
-    device has its work, and it starts as soon as the books are done.
+    device has its work, and it starts as soon as the books are done. A runner that launches ahead
+    is given it at once: then it starts when the one before ends.
     """
 
     def __init__(
@@ -41,15 +71,20 @@ class Execution(Backend):
         trace: Trace,
         scheduler: Scheduler,
         load: Load,
-        runner: ModelRunner,
+        runner: Runner,
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
+        doorbell: Doorbell | None = None,
+        monitor: DeviceMonitor | None = None,
         slo: SLO | None = None,
         check_every: int | None = None,
         progress: Callable[[float, int], None] | None = None,
     ) -> None:
-        """`clock` never goes back; `sleep` may return early. See `EngineLoop` for the options."""
+        """`clock` never goes back; `sleep` may return early. See `EngineLoop` for the options.
+
+        `doorbell` and `monitor` run beside the engine, on the same clock.
+        """
         super().__init__(
             trace,
             scheduler,
@@ -63,6 +98,10 @@ class Execution(Backend):
         self._runner = runner
         self._clock = clock
         self._sleep = sleep
+        self._beside = [part for part in (doorbell, monitor) if part is not None]
+        self._monitor = monitor
+        if doorbell is not None:
+            self._loop.handed_over = doorbell.times
         self._origin = 0.0
         self._last_end = math.nan
 
@@ -77,10 +116,24 @@ class Execution(Backend):
         """
         self._runner.warm_up()
         self._origin = self._clock()
+        for part in self._beside:
+            part.start(self._origin)
+        try:
+            return self._run_all()
+        finally:
+            for part in self._beside:
+                part.stop()
+
+    @property
+    def device_log(self) -> DeviceLog | None:
+        return None if self._monitor is None else self._monitor.log
+
+    def _run_all(self) -> bool:
         following: _Decided | None = None
         while not self._stop_asked:
             if following is not None:
-                following = self._run(following, self._now())
+                ahead = following.launched is not None
+                following = self._run(following, self._last_end if ahead else self._now())
                 continue
             decided_at = self._now()
             decided = self._look(decided_at)
@@ -100,16 +153,20 @@ class Execution(Backend):
         prepared = self._runner.prepare(batch, self._scheduler.padding)
         if self._loop.overlaps:
             self._loop.announce(batch)
-        return _Decided(prepared, now, self._now())
+        return _Decided(batch, prepared, now, self._now())
 
     def _run(self, decided: _Decided, start: float) -> _Decided | None:
-        """Run a batch; what was decided in the meantime."""
-        loop, batch = self._loop, decided.prepared.batch
+        """Run a batch; what was decided in the meantime, and launched if the runner can."""
+        loop, runner, batch = self._loop, self._runner, decided.batch
         following = None
-        launched = self._runner.launch(decided.prepared)
+        launched = decided.launched
+        if launched is None:
+            launched = runner.launch(decided.prepared)
         if loop.overlaps:
             following = self._look(self._now())
-        gpu_s = self._runner.wait(launched)
+            if following is not None and runner.launches_ahead:
+                following = following._replace(launched=runner.launch(following.prepared))
+        worked, idle = runner.wait(launched)
         end = self._now()
         if not loop.overlaps:
             loop.announce(batch)
@@ -118,8 +175,10 @@ class Execution(Backend):
         finally:
             if len(self._steps) > len(self._steps.gpu_s):
                 host_s = decided.ready_at - decided.decided_at
-                gap_to = start if loop.overlaps else decided.decided_at
-                self._steps.note_device(host_s, gpu_s, gap_to - self._last_end)
+                gap_s = (start if loop.overlaps else decided.decided_at) - self._last_end
+                if decided.launched is not None and idle is not None:
+                    gap_s = idle
+                self._steps.note_device(host_s, worked, gap_s)
         self._last_end = end
         return following
 

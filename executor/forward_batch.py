@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from schedsim.executor.attention import AttentionMetadata
+from schedsim.executor.device import to_device
 
 
 class Segment(NamedTuple):
@@ -70,10 +71,7 @@ def build_batch(
     token_ids = np.concatenate([np.asarray(segment.token_ids) for segment in segments])
 
     def tensor(values: np.ndarray) -> Tensor:
-        host = torch.from_numpy(values.astype(np.int64))
-        if torch.device(device).type == "cuda":
-            host = host.pin_memory()  # or the copy would wait for the device
-        return host.to(device, non_blocking=True)
+        return to_device(values, device, torch.int64)
 
     metadata = AttentionMetadata(
         query_lengths=tuple(query_lengths.tolist()),

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from schedsim.costs.models import ModelSpec
 from schedsim.errors import ConfigError
+from schedsim.executor.block_units import BlockUnits
+from schedsim.executor.device import to_device
 
 
 class KVStore:
@@ -17,7 +19,9 @@ class KVStore:
 
     Block 0 is the null block: tables are padded with it and no token is kept there, so ids from
     1 to `num_blocks` are the memory manager's. A slot is a token's place: block · block_size +
-    offset. `host_layers` has the same form with `num_host_blocks` blocks.
+    offset. `host_layers` has the same form with `num_host_blocks` blocks, in memory that a GPU
+    reaches. `caches` are the same layers as the kernels see them: keys and values of each
+    [units, tokens, kv_heads, head_dim]; empty where they take no such block size (`units` None).
     """
 
     def __init__(
@@ -44,6 +48,10 @@ class KVStore:
         self.host_layers = self._allocate(
             shape, num_host_blocks, torch.device("cpu"), "host_blocks of --memory"
         )
+        self.units = BlockUnits.of_size(block_size)
+        self.caches = (
+            [] if self.units is None else [self._split(x, self.units) for x in self.layers]
+        )
 
     def write(self, layer: int, keys: Tensor, values: Tensor, slot_mapping: Tensor) -> None:
         """Store keys and values [T, kv_heads, head_dim] of one layer in the slots [T]."""
@@ -64,12 +72,23 @@ class KVStore:
         """Copy (host block, device block) pairs to the device."""
         _copy(self.host_layers, self.layers, pairs)
 
+    def _split(self, layer: Tensor, units: BlockUnits) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, in units."""
+        if units.per_block == 1:
+            return layer[:, 0], layer[:, 1]
+        counted = layer.view(-1, units.tokens, *layer.shape[3:])
+        return counted[: -units.per_block], counted[units.per_block :]
+
     def _allocate(
         self, shape: ModelSpec, num_blocks: int, device: torch.device, option: str
     ) -> list[Tensor]:
         size = (num_blocks + 1, 2, self.block_size, shape.kv_heads, shape.head_dim)
         try:
-            return [torch.zeros(size, dtype=self.dtype, device=device) for _ in range(shape.layers)]
+            pinned = device.type == "cpu" and self.device.type == "cuda" and num_blocks > 0
+            return [
+                torch.zeros(size, dtype=self.dtype, device=device, pin_memory=pinned)
+                for _ in range(shape.layers)
+            ]
         except RuntimeError as error:  # torch has one class for it on a GPU and none on a CPU
             layer_bytes = torch.Size(size).numel() * self.dtype.itemsize
             place = str(device) if option == "--blocks" else "the host"
@@ -83,7 +102,7 @@ class KVStore:
 def _copy(sources: list[Tensor], targets: list[Tensor], pairs: Sequence[tuple[int, int]]) -> None:
     if not pairs:
         return
-    source_ids = torch.tensor([source for source, _ in pairs], device=sources[0].device)
-    target_ids = torch.tensor([target for _, target in pairs], device=targets[0].device)
+    source_ids = to_device([source for source, _ in pairs], sources[0].device)
+    target_ids = to_device([target for _, target in pairs], targets[0].device)
     for source, target in zip(sources, targets, strict=True):
         target[target_ids] = source[source_ids].to(target.device)

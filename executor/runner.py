@@ -4,10 +4,8 @@ The ids fed in are those that the trace declares. Every sampled row is computed 
 all the same, because an engine pays for that; the token goes no further.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from traceback import extract_tb
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +13,11 @@ import torch
 from torch import Tensor
 
 from schedsim.content import Content
-from schedsim.errors import ExecutionError
-from schedsim.executor.device import is_out_of_memory
+from schedsim.executor.failures import not_finite, told_if_it_fails
 from schedsim.executor.forward_batch import ForwardBatch, Segment, build_batch
 from schedsim.executor.kv_cache import KVStore
 from schedsim.executor.model import Decoder
-from schedsim.executor.timer import Timer
+from schedsim.executor.timer import DeviceTime, Timer
 from schedsim.memory import KVCache
 from schedsim.request import Request
 from schedsim.scheduler import Batch
@@ -69,6 +66,9 @@ class ModelRunner:
     reading its own blocks; what it would write goes to the null block and its sample is dropped.
     """
 
+    launches_ahead: ClassVar[bool] = False
+    """Whether `launch` returns before the device has begun: the next batch can wait in line."""
+
     def __init__(
         self,
         decoder: Decoder,
@@ -102,7 +102,7 @@ class ModelRunner:
         Raises:
             ExecutionError: no memory, or the device fails; names the iteration.
         """
-        with self._told_if_it_fails(batch):
+        with told_if_it_fails(self.decoder.device, batch):
             segments, sampling = self._segments(batch, padding)
             forward = self._build(list(segments.values())) if segments else None
         return PreparedBatch(batch, forward, sampling)
@@ -116,7 +116,7 @@ class ModelRunner:
         batch = prepared.batch
         timer = self._timer
         visible = None
-        with self._told_if_it_fails(batch):
+        with told_if_it_fails(self.decoder.device, batch):
             timer.begin()
             for _, kind, pairs in batch.transfers:
                 self._copies[kind](pairs)
@@ -125,20 +125,20 @@ class ModelRunner:
             timer.end()
         return LaunchedBatch(prepared, visible)
 
-    def wait(self, launched: LaunchedBatch) -> float:
-        """Return when the host can see the tokens: the seconds that the device worked.
+    def wait(self, launched: LaunchedBatch) -> DeviceTime:
+        """Return when the host can see the tokens: how long the device worked.
 
         Raises:
             ExecutionError: logits that are not finite, or as `launch`.
         """
         batch = launched.prepared.batch
-        with self._told_if_it_fails(batch):
+        with told_if_it_fails(self.decoder.device, batch):
             seconds = self._timer.seconds()
             tokens = [] if launched.visible is None else launched.visible.tolist()
         for request, token in zip(launched.prepared.sampling, tokens, strict=True):
             if token == _NOT_FINITE:
-                raise self._not_finite(batch, request)
-        return seconds
+                raise not_finite(batch, request, self.decoder.dtype)
+        return DeviceTime(seconds, None)
 
     def warm_up(self) -> None:
         """Run a prefill, a decode and both in one batch, so that no iteration pays for first calls.
@@ -156,7 +156,7 @@ class ModelRunner:
         prefill = Segment([token % vocab for token in range(length)], 0, table, writes=False)
         decode = Segment([0], length - 1, table, writes=False)
         for segments in ([prefill], [decode], [prefill, decode]):
-            with self._told_if_it_fails(None):
+            with told_if_it_fails(self.decoder.device, None):
                 self._sample(self.decoder.forward(self._build(segments), self.store)).tolist()
 
     # ---- inside
@@ -202,43 +202,3 @@ class ModelRunner:
             is_finite = torch.isfinite(logits).all(dim=-1)
             tokens = torch.where(is_finite, logits.argmax(dim=-1), _NOT_FINITE)
             return tokens.to("cpu", non_blocking=True)
-
-    def _not_finite(self, batch: Batch, request: Request) -> ExecutionError:
-        kind = str(self.decoder.dtype).removeprefix("torch.")
-        remedy = "check the weights"
-        if kind == "float16":
-            remedy += ", or run with --dtype bfloat16 or float32: float16 ends at 65504"
-        elif kind == "bfloat16":
-            remedy += ", or see whether --dtype float32 runs"
-        return ExecutionError(
-            f"iteration {batch.iteration}: the logits of request {request.id} hold NaN or "
-            f"infinity ({kind}); {remedy}"
-        )
-
-    @contextmanager
-    def _told_if_it_fails(self, batch: Batch | None) -> Iterator[None]:
-        """What torch, the driver or numpy raises becomes an ExecutionError that says when."""
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            problem = str(error).strip().partition("\n")[0] or type(error).__name__
-            where = "before the first iteration"
-            if batch is not None:
-                tokens = batch.prefill_tokens + batch.decode_requests
-                requests = batch.prefill_requests + batch.decode_requests
-                where = (
-                    f"in iteration {batch.iteration}, which runs {tokens} tokens of {requests} "
-                    "requests"
-                )
-            if is_out_of_memory(error):
-                raise ExecutionError(
-                    f"out of memory on {self.decoder.device} {where}; take fewer --blocks, a "
-                    f"smaller --token-budget or fewer --max-seqs ({problem})"
-                ) from error
-            line = extract_tb(error.__traceback__)[-1]
-            # A GPU tells of a failure at the next call, wherever that is.
-            hint = "; CUDA_LAUNCH_BLOCKING=1 shows where" if "CUDA" in problem else ""
-            raise ExecutionError(
-                f"{self.decoder.device} failed {where}: {type(error).__name__}: {problem} "
-                f"({line.filename}, line {line.lineno}){hint}"
-            ) from error

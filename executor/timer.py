@@ -1,9 +1,19 @@
 """`Timer`: how long the device worked on a batch."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
+
+
+class DeviceTime(NamedTuple):
+    """Seconds that the device worked on a batch, and that it had nothing to do just before.
+
+    `idle` is None where the device works only while the host waits.
+    """
+
+    worked: float
+    idle: float | None
 
 
 class Timer(Protocol):

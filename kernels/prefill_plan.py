@@ -78,18 +78,7 @@ class PrefillPlan:
             KernelError: a length below 1, or a chunk longer than its context; names the sequence.
         """
         check_heads(heads, kv_heads, head_dim)
-        require(
-            len(query_lengths) == len(context_lengths) > 0,
-            f"{len(query_lengths)} query lengths and {len(context_lengths)} context lengths",
-        )
-        for sequence, (rows, context) in enumerate(
-            zip(query_lengths, context_lengths, strict=True)
-        ):
-            require(
-                1 <= rows <= context,
-                f"sequence {sequence} has {rows} query tokens in a context of {context}; "
-                "at least 1 and at most the context are expected",
-            )
+        _check_lengths(query_lengths, context_lengths)
         self.num_tokens = sum(query_lengths)
         self.num_sequences = len(query_lengths)
         self.context_lengths = tuple(context_lengths)
@@ -101,6 +90,68 @@ class PrefillPlan:
         if torch.device(device).type == "cuda":
             records = records.pin_memory()  # or the copy would wait for the device
         self.records: Tensor = records.to(device, non_blocking=True)
+
+    @classmethod
+    def with_room(
+        cls,
+        num_tokens: int,
+        num_sequences: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> "PrefillPlan":
+        """A plan at a fixed address, for a CUDA graph: `fill` says what it is before each replay.
+
+        A query of `num_tokens` rows, of which chunks of up to `num_sequences` sequences have some.
+        """
+        plan = cls(
+            [num_tokens], [num_tokens], heads, kv_heads, head_dim, dtype=dtype, device=device
+        )
+        tiles = num_tokens // plan.tokens_per_tile + num_sequences
+        plan.num_sequences = num_sequences
+        plan.records = torch.zeros(tiles, RECORD, dtype=torch.int32, device=device)
+        return plan
+
+    def fill(
+        self, query_lengths: Sequence[int], context_lengths: Sequence[int], *, first_row: int
+    ) -> None:
+        """Plan chunks that begin at row `first_row` of the query, in the room there is; no wait.
+
+        Rows of no chunk are not written. What is left of the room does nothing.
+
+        Raises:
+            KernelError: more chunks or tokens than there is room for, or as `PrefillPlan`.
+        """
+        _check_lengths(query_lengths, context_lengths)
+        total = first_row + sum(query_lengths)
+        require(
+            len(query_lengths) <= self.num_sequences and total <= self.num_tokens,
+            f"{len(query_lengths)} chunks up to row {total}; there is room for "
+            f"{self.num_sequences} and {self.num_tokens}",
+        )
+        records = _records(query_lengths, context_lengths, self.tokens_per_tile)
+        records[:, 1] += first_row
+        host = torch.zeros_like(self.records, device="cpu")
+        host[: len(records)] = records
+        if self.records.is_cuda:
+            host = host.pin_memory()  # or the copy would wait for the device
+        self.records.copy_(host, non_blocking=True)
+
+
+def _check_lengths(query_lengths: Sequence[int], context_lengths: Sequence[int]) -> None:
+    require(
+        len(query_lengths) == len(context_lengths) > 0,
+        f"{len(query_lengths)} query lengths and {len(context_lengths)} context lengths",
+    )
+    for sequence, (rows, context) in enumerate(zip(query_lengths, context_lengths, strict=True)):
+        require(
+            1 <= rows <= context,
+            f"sequence {sequence} has {rows} query tokens in a context of {context}; "
+            "at least 1 and at most the context are expected",
+        )
 
 
 def _records(

@@ -97,7 +97,10 @@ def silu_and_mul(x: Tensor) -> Tensor:
 
 
 def sample(logits: Tensor, temperatures: Tensor, seeds: Tensor) -> Tensor:
-    """The token of each row with the largest logit / temperature + Gumbel noise; 0 is greedy."""
+    """The token of each row with the largest logit / temperature + Gumbel noise; 0 is greedy.
+
+    −1 for a row that holds NaN or infinity.
+    """
     scores = logits.float()
     tokens = torch.arange(logits.shape[1], device=logits.device)
     drawn = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
@@ -106,14 +109,15 @@ def sample(logits: Tensor, temperatures: Tensor, seeds: Tensor) -> Tensor:
     ):
         noisy = scores[row]
         if temperature > 0:
-            uniform = ((philox(seed, tokens) >> 9).float() + 0.5) / 2**23
+            words = philox(seed, tokens // 4).gather(0, tokens[None] % 4)[0]
+            uniform = ((words >> 9).float() + 0.5) / 2**23
             noisy = noisy / temperature - (-uniform.log()).log()
-        drawn[row] = noisy.argmax()
+        drawn[row] = noisy.argmax() if scores[row].isfinite().all() else -1
     return drawn
 
 
 def philox(seed: int, counters: Tensor) -> Tensor:
-    """The first word of Philox 4×32-10 (Salmon et al., SC11) for each counter, int64 below 2^32."""
+    """Philox 4×32-10 (Salmon et al., SC11): four words [4, counters] each, int64 below 2^32."""
     mask = 0xFFFFFFFF
     key = [seed & mask, (seed >> 32) & mask]
     words = [counters & mask, *(torch.zeros_like(counters) for _ in range(3))]
@@ -122,7 +126,7 @@ def philox(seed: int, counters: Tensor) -> Tensor:
         high1, low1 = _multiply(words[2], 0xCD9E8D57)
         words = [high1 ^ words[1] ^ key[0], low1, high0 ^ words[3] ^ key[1], low0]
         key = [(key[0] + 0x9E3779B9) & mask, (key[1] + 0xBB67AE85) & mask]
-    return words[0]
+    return torch.stack(words)
 
 
 def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:

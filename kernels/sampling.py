@@ -37,10 +37,17 @@ def sample_part_kernel(
     ).to(tl.float32)
     temperature = tl.load(temperatures + row)
     if temperature > 0.0:
+        # Four tokens share a counter, whose four words are theirs.
+        counters = part * (TOKENS // 4) + tl.arange(0, TOKENS // 4)
+        w0, w1, w2, w3 = tl.randint4x(tl.load(seeds + row), counters)
+        words = tl.reshape(tl.join(tl.join(w0, w2), tl.join(w1, w3)), [TOKENS])
         # 23 bits, so that the uniform number is exact and neither 0 nor 1.
-        bits = tl.randint(tl.load(seeds + row), tokens).to(tl.uint32, bitcast=True) >> 9
+        bits = words.to(tl.uint32, bitcast=True) >> 9
         uniform = (bits.to(tl.float32) + 0.5) * (1.0 / 8388608)
         scores = scores / temperature - tl.log(-tl.log(uniform))
+    # NaN and infinity stay such at any temperature; as infinity they win.
+    finite = (tl.abs(scores) < float("inf")) | (tokens >= vocab)
+    scores = tl.where(finite, scores, float("inf"))
     best, index = tl.max(scores, axis=0, return_indices=True, return_indices_tie_break_left=True)
     place = row * tl.num_programs(1) + part
     tl.store(part_scores + place, best)
@@ -63,12 +70,13 @@ def sample_best_kernel(
     scores = tl.load(
         part_scores + row * num_parts + parts, mask=parts < num_parts, other=float("-inf")
     )
-    index = tl.argmax(scores, axis=0, tie_break_left=True)
-    tl.store(sampled + row, tl.load(part_tokens + row * num_parts + index))
+    best, index = tl.max(scores, axis=0, return_indices=True, return_indices_tie_break_left=True)
+    token = tl.load(part_tokens + row * num_parts + index)
+    tl.store(sampled + row, tl.where(best < float("inf"), token, -1))
 
 
 def sample(logits: Tensor, temperatures: Tensor, seeds: Tensor) -> Tensor:
-    """A token a row [rows] int64 of `logits` [rows, vocab].
+    """A token a row [rows] int64 of `logits` [rows, vocab]; −1 where one is NaN or infinite.
 
     Temperature 0 takes the largest logit, of equal ones the first; above, tokens are drawn with
     probability softmax(logits / temperature). `temperatures` [rows] float32; `seeds` [rows] int64,

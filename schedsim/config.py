@@ -60,8 +60,8 @@ class ExecutionSettings(BaseModel):
     """What an engine on a device depends on beside the `RunSettings`.
 
     `weights` is a directory in Hugging Face's layout, None draws random ones from the run's seed.
-    None for `device` takes the GPU if there is one, for `dtype` what suits the device, for
-    `threads` what torch chooses on this CPU.
+    None for `device` takes the GPU if there is one, for `dtype` and `attention` what suits the
+    device, for `threads` what torch chooses on this CPU. `temperature` 0 samples greedily.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +69,8 @@ class ExecutionSettings(BaseModel):
     weights: str | None = None
     device: str | None = None
     dtype: str | None = None
-    attention: str = "torch"
+    attention: str | None = None
+    temperature: float = Field(0.0, ge=0, le=100, allow_inf_nan=False)
     threads: int | None = Field(None, ge=1, le=4096)
 
 

@@ -71,6 +71,11 @@ class Load:
             return arrival + self._delay
         return self._due[0][0] + self._delay if self._due else None
 
+    @property
+    def open_times(self) -> list[tuple[float, int]]:
+        """(due, request) of those whose times nothing else decides, the earliest first."""
+        return [(arrival + self._delay, index) for arrival, index in self._open]
+
     def take(self) -> tuple[Request, int]:
         """The next request and its true output length; only when `next_time` is not None."""
         cursor = self._cursor

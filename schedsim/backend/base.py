@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from schedsim.backend.loop import PROGRESS_EVERY, EngineLoop, Observer
 from schedsim.load import Load
+from schedsim.results.device_log import DeviceLog
 from schedsim.results.record import SLO, RunRecord
 from schedsim.results.step_log import StepLog
 from schedsim.scheduler import Scheduler
@@ -59,6 +60,11 @@ class Backend(ABC):
             PolicyError: the policy raised, asked for something impossible, or left work that can
                 never run.
         """
+
+    @property
+    def device_log(self) -> DeviceLog | None:
+        """What the device was like during the run; None if nobody looked."""
+        return None
 
     @property
     def num_iterations(self) -> int:

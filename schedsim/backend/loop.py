@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from schedsim.backend.pace import Pace, TimesAhead, times_ahead
@@ -56,7 +56,8 @@ class EngineLoop:
     what it finds then runs next. All times are absolute seconds of the run. At equal times
     completions come first, then arrivals, then the decision. `requests` are those that were
     released, `num_ended` how many of them finished or were refused, `now` the latest time that the
-    loop was told.
+    loop was told, `handed_over` when requests came into the inbox of an engine that polls, where
+    that is known.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class EngineLoop:
         self.num_ended = 0
         self.observers: tuple[Observer, ...] = ()
         self.polls = polls
+        self.handed_over: Mapping[int, float] = {}
         self.overlaps = scheduler.decision_lag > 0
         self._scheduler = scheduler
         self._load = load
@@ -297,7 +299,7 @@ class EngineLoop:
         due = load.next_time
         while due is not None and due <= now:
             request, output_tokens = load.take()
-            request.released = now if self.polls else due
+            request.released = self.handed_over.get(request.id, now) if self.polls else due
             self.requests[request.id] = request
             self._last_arrival = request.id
             self._idle_wakes = 0

@@ -64,8 +64,19 @@ def execute(
         ),
     ] = None,
     attention: Annotated[
-        str, typer.Option(help="Attention backend: torch.", rich_help_panel=DEVICE)
-    ] = "torch",
+        str | None,
+        typer.Option(
+            help="triton (our kernels) or torch (the reference); default: triton on a GPU, torch "
+            "on a CPU.",
+            rich_help_panel=DEVICE,
+        ),
+    ] = None,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            help="Of the sampling, which goes no further; 0: greedy.", rich_help_panel=DEVICE
+        ),
+    ] = 0.0,
     threads: Annotated[
         int | None,
         typer.Option(help="Threads of a CPU; default: torch's choice.", rich_help_panel=DEVICE),
@@ -109,6 +120,7 @@ def execute(
             device=device,
             dtype=dtype,
             attention=attention,
+            temperature=temperature,
             threads=threads,
         )
         settings = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedsim.config import MAX_BLOCKS, ExecutionSettings, RunSettings
 from schedsim.costs import load_gpu
+from schedsim.costs.models import ModelSpec
 from schedsim.errors import ConfigError
 from schedsim.experiments.runs import Outcome, RunOptions, run_prepared
 from schedsim.experiments.setup import (
@@ -23,7 +24,6 @@ from schedsim.experiments.setup import (
 )
 from schedsim.policies import Policy
 from schedsim.policies.loading import make_policy
-from schedsim.specs import unknown_name
 from schedsim.traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ INSTALL = "pip install 'schedsim[executor]'"
 
 PACKAGES = ("torch", "safetensors", "transformers")
 
+UNKNOWN_BUDGET = 16384
+"""Tokens of an iteration for which memory is kept where the policy chooses the budget."""
+
 MEASURED = "measured"
 """What stands in the manifest where a simulation has its step time."""
 
@@ -46,14 +49,14 @@ class DeviceModel:
     """A model on its device, loaded once for all runs of a command.
 
     `described` is the manifest's section `execution`, `device` the hardware's own name.
-    `cache_bytes` is the room for a KV cache, measured before the first one, and `why` so much.
+    `free_bytes` is what the weights leave of the device's memory, measured before the first KV
+    cache.
     """
 
     decoder: "Decoder"
     described: dict[str, Any]
     device: str
-    cache_bytes: int
-    why: str
+    free_bytes: int
 
 
 def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> DeviceModel:
@@ -66,15 +69,13 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
     require_torch()
     import torch
 
-    from schedsim.executor.attention import ATTENTIONS
+    from schedsim.executor.backends import choose_attention, make_decoder
     from schedsim.executor.checkpoint import check_weights_directory
     from schedsim.executor.config import load_config
-    from schedsim.executor.device import choose_dtype, device_name, open_device, room_for_cache
-    from schedsim.executor.model import Decoder
+    from schedsim.executor.device import choose_dtype, device_name, free_bytes, open_device
 
-    if execution.attention not in ATTENTIONS:
-        raise unknown_name("attention", execution.attention, ATTENTIONS)
     device = open_device(execution.device)
+    attention = choose_attention(execution.attention, device)
     dtype = choose_dtype(execution.dtype, device)
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
@@ -82,15 +83,16 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
         check_weights_directory(execution.weights)
     config = load_config(settings.model)
     weights = _load_weights(config, execution.weights, settings.seed, dtype, device)
-    decoder = Decoder(config, weights, attention=ATTENTIONS[execution.attention])
+    decoder = make_decoder(attention, config, weights)
     described = execution.model_dump() | {
         "weights": execution.weights or f"random, seed {settings.seed}",
         "device": str(device),
+        "attention": attention,
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "seed": settings.seed,
     }
-    return DeviceModel(decoder, described, device_name(device), *room_for_cache(device))
+    return DeviceModel(decoder, described, device_name(device), free_bytes(device))
 
 
 def _load_weights(
@@ -171,14 +173,17 @@ def prepare_execution(
         ConfigError: a name, a parameter or a size is wrong, or there is no memory for the blocks.
         PolicyError: a policy of the user's does not import.
     """
+    from schedsim.executor.backends import make_runner
+    from schedsim.executor.doorbell import Doorbell
     from schedsim.executor.execution import Execution
     from schedsim.executor.kv_cache import KVStore
-    from schedsim.executor.runner import ModelRunner
-    from schedsim.executor.timer import make_timer
+    from schedsim.executor.monitor import open_monitor
 
     policy = policy if policy is not None else make_policy(settings.policy)
     # As the manifest tells it: no model says how long an iteration took.
     settings = settings.model_copy(update={"step_time": MEASURED})
+    if settings.decision_lag is None and model.decoder.device.type == "cuda":
+        settings = settings.model_copy(update={"decision_lag": 1})
     settings = with_policy_defaults(settings, policy)
     decoder = model.decoder
     shape = decoder.config.shape
@@ -200,8 +205,15 @@ def prepare_execution(
         device=decoder.device,
     )
     clock = time.perf_counter
-    runner = ModelRunner(
-        decoder, store, kv_cache, engine.content, make_timer(decoder.device, clock)
+    runner = make_runner(
+        decoder,
+        store,
+        kv_cache,
+        engine.content,
+        clock,
+        max_seqs=engine.scheduler.max_seqs,
+        max_model_len=engine.scheduler.max_model_len,
+        temperature=model.described["temperature"],
     )
     backend = Execution(
         trace,
@@ -210,6 +222,8 @@ def prepare_execution(
         runner,
         clock=clock,
         sleep=time.sleep,
+        doorbell=Doorbell(engine.load.open_times, clock),
+        monitor=open_monitor(decoder.device, clock),
         slo=engine.slo,
         check_every=check_every,
         progress=progress,
@@ -228,13 +242,25 @@ def choose_device_sizes(settings: RunSettings, model: DeviceModel) -> Sizes:
     Raises:
         ConfigError: the weights leave no room for a block.
     """
-    decoder, why = model.decoder, model.why
+    from schedsim.executor.device import room_for_cache
+
+    decoder = model.decoder
     shape = decoder.config.shape
     size = own_block_size(settings, shape)
     if settings.blocks is not None:
         return fit_context(settings, shape, settings.blocks)
     token_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * decoder.dtype.itemsize
-    room = model.cache_bytes // (token_bytes * size)
+    cache_bytes, why = room_for_cache(
+        decoder.device,
+        model.free_bytes,
+        workspace_bytes(
+            shape,
+            settings.max_seqs,
+            settings.token_budget or UNKNOWN_BUDGET,
+            decoder.dtype.itemsize,
+        ),
+    )
+    room = cache_bytes // (token_bytes * size)
     if room < 1:
         raise ConfigError(
             f"no KV block of {size} tokens fits into {why} on {decoder.device}; take a smaller "
@@ -247,6 +273,18 @@ def choose_device_sizes(settings: RunSettings, model: DeviceModel) -> Sizes:
     sizes = fit_context(settings, shape, blocks)
     note = f"{blocks} KV blocks of {size} tokens on {decoder.device}: {why}; --blocks sets others"
     return sizes._replace(notes=(note, *sizes.notes))
+
+
+def workspace_bytes(shape: ModelSpec, max_seqs: int, token_budget: int, value_bytes: int) -> int:
+    """What a forward pass needs beside weights and cache, in bytes, generously.
+
+    The activations of a layer for as many tokens as an iteration runs, and a row of logits for
+    every seat.
+    """
+    heads = 2 * shape.heads + 2 * shape.kv_heads
+    values = 4 * shape.hidden + heads * shape.head_dim + 3 * shape.intermediate
+    activations = (token_budget + max_seqs) * values * value_bytes
+    return int(1.5 * activations) + 2 * max_seqs * shape.vocab * value_bytes
 
 
 def missing_packages() -> list[str]:

@@ -117,10 +117,15 @@ def run_prepared(prepared: PreparedRun, options: RunOptions) -> Outcome:
     finally:
         for writer in writers:
             writer.abort()  # no effect on one that is closed
+    device_log = prepared.backend.device_log
+    if device_log is not None:
+        directory.write_parquet("device.parquet", device_log.table())
     updates: dict[str, Any] = {
         "stopped": outcome.stopped,
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if device_log is not None:
+        updates["device_state"] = device_log.summary()
     if "execution" not in prepared.manifest:
         summary = outcome.result.summary
         updates |= speed(summary["output_tokens"], summary["requests"]["finished"], cpu_s)

@@ -83,6 +83,9 @@ class KVCache(ABC):
     With others a decode takes a free block, any of them: `can_grow_all` compares their numbers.
     """
 
+    in_one_piece: ClassVar[bool] = False
+    """Whether the blocks of a request are always consecutive."""
+
     host_blocks: int = 0
     """Blocks of the host tier, numbered from 1; 0: nothing can be swapped out."""
 

@@ -64,6 +64,7 @@ class ReservedKVCache(DecodeCalendar):
     Costs are those of `space`; a move is O(blocks copied).
     """
 
+    in_one_piece = True
     moves_blocks = True
     reserves_growth = True
 

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 import schedsim
 from schedsim.content import Content
+from schedsim.executor import backends
 from schedsim.executor.model import Decoder
 from schedsim.output_limit import Outputs
 from schedsim.traces.token_scaling import scale_tokens
@@ -258,6 +259,9 @@ def test_weights_of_another_shape_are_named(weights: Path) -> None:
         (("--device", "cuda:99"), "--device cuda:99: torch sees"),
         (("--dtype", "float8"), "unknown dtype 'float8'"),
         (("--attention", "flash"), "unknown attention 'flash'"),
+        (("--attention", "triton"), "--attention triton: the kernels run on a GPU, not on cpu"),
+        (("--temperature", 0.5), "--temperature 0.5: --attention torch takes the likeliest token"),
+        (("--temperature", -1), "temperature=-1.0 must be at least 0"),
         (("--threads", 0), "threads=0 must be at least 1"),
         (("--model", "opt-13b"), "--model opt-13b: the executor runs the Llama and Qwen families"),
         (("--model", "tiny", "--weights", "somewhere"), "leave --model out"),
@@ -267,7 +271,10 @@ def test_weights_of_another_shape_are_named(weights: Path) -> None:
         (("--policy", "nobody"), "unknown policy 'nobody'"),
     ],
 )
-def test_a_wrong_option_is_one_message(arguments: tuple[object, ...], told: str) -> None:
+def test_a_wrong_option_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], told: str
+) -> None:
+    monkeypatch.setattr(backends, "_interprets", lambda: False)
     assert told in refused("execute", *TINY, *arguments)
 
 

@@ -16,6 +16,7 @@ from schedsim.kernels import decode as decode_module
 from schedsim.kernels import prefill
 from schedsim.kernels.block_copy import copy_blocks
 from schedsim.kernels.decode import contiguous_decode, paged_decode
+from schedsim.kernels.decode_inputs import decode_inputs
 from schedsim.kernels.decode_plan import DecodePlan
 from schedsim.kernels.elementwise import rms_norm, silu_and_mul
 from schedsim.kernels.prefill import contiguous_prefill, paged_prefill
@@ -72,6 +73,8 @@ def layer_kernels() -> None:
         rms_norm(x, weight, 1e-5, torch.zeros_like(x))
         silu_and_mul(x)
         sample(x, torch.zeros(2), torch.zeros(2, dtype=torch.int64))
+    words, longs = torch.zeros(100, dtype=torch.int32), torch.zeros(4, 8, dtype=torch.int64)
+    decode_inputs(words, longs, words[:8], longs[0], words[:64].view(8, 8), rows=8)
     layers = [torch.zeros(4, 2, 16, 8, 128, dtype=torch.bfloat16)]
     copy_blocks(layers, layers, [(0, 1)])
 

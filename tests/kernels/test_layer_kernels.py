@@ -75,6 +75,21 @@ def test_samples_are_those_of_the_reference(vocab: int, device: str) -> None:
     assert sampled[0] == logits[0].argmax()
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_a_row_that_is_not_finite_has_no_token(
+    wrong: float, temperature: float, device: str
+) -> None:
+    logits = torch.randn(3, 9000, device=device)
+    logits[0, 3] = logits[2, 8999] = wrong
+    temperatures = torch.full((3,), temperature, device=device)
+    seeds = torch.arange(3, device=device)
+    tokens = sample(logits, temperatures, seeds)
+    assert tokens.tolist() == reference.sample(logits, temperatures, seeds).tolist()
+    assert tokens[0] == tokens[2] == -1
+    assert tokens[1] >= 0
+
+
 def test_of_equal_logits_greedy_takes_the_first(device: str) -> None:
     logits = torch.zeros(2, 9000, device=device)
     logits[1, [8500, 40]] = 1.0

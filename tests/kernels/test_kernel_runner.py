@@ -1,0 +1,66 @@
+"""Whatever the scheduler decides, every row that the kernels sample is what the sequence gives."""
+
+from collections import defaultdict
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+from schedsim.executor import iterations
+from tests.core.harness import Jobs
+from tests.kernels.kernel_engines import Executed, execute, requests_of
+
+JOBS = Jobs(
+    prompts=[20, 3, 40, 15, 16], outputs=[3, 6, 2, 4, 1], arrivals=[0.0, 0.0, 0.0, 0.1, 0.1]
+)
+SETTINGS = {
+    "paged": ("vllm", "paged", 7),
+    "prefix caching": ("sarathi,chunk_size=24", "paged,prefix_caching=true", 7),
+    "swap": ("vllm-v0,chunked=true,preemption=swap", "paged,host_blocks=9", 6),
+    "contiguous": ("vllm", "contiguous", 12),
+    "moved": ("vllm", "contiguous,reserve=predicted,compaction=true", 10),
+    "buddy": ("vllm", "buddy", 16),
+    "static": ("static,batch_size=3", "paged", 12),
+    "radix": ("sglang,order=lpm,chunk_size=24,conservativeness=0.1", "radix", 8),
+    "held": ("order=srtf,admit=chunk,victim=fewest,mode=swap", "paged,host_blocks=9", 6),
+}
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+
+
+def check_rows(executed: Executed) -> None:
+    """Every row is right, and there is one for every output token of every request."""
+    lengths: dict[int, set[int]] = defaultdict(set)
+    expected = {}
+    for request, length, logits in executed.rows:
+        if request not in expected:
+            expected[request] = executed.expected(request)
+        wanted = expected[request][length - 1]
+        error = float((logits.float() - wanted).norm() / wanted.norm())
+        assert error < TOLERANCE[logits.dtype], f"request {request} after {length} tokens"
+        lengths[request].add(length)
+    jobs = executed.jobs
+    finished = requests_of(executed)
+    assert finished == set(range(len(jobs.prompts)))
+    for request in finished:
+        prompt, output = jobs.prompts[request], jobs.outputs[request]
+        assert lengths[request] >= set(range(prompt, prompt + output))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_sampled_row_is_what_the_sequence_gives_alone(name: str, device: str) -> None:
+    policy, memory, blocks = SETTINGS[name]
+    check_rows(execute(policy, JOBS, blocks=blocks, memory=memory, device=device))
+
+
+def test_decisions_after_the_end_compute_the_same(device: str) -> None:
+    check_rows(execute("vllm", JOBS, blocks=7, decision_lag=0, device=device))
+
+
+def test_the_warm_up_takes_no_more_rows_than_there_are_seats(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(iterations, "WARM_UP_TOKENS", (1, 2))
+    executed = execute("vllm", JOBS, blocks=7, seats=2, device=device, captured=True)
+    assert requests_of(executed) == set(range(5))
+    assert executed.tokens
