@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from schedsim.cli import calibrate, conform, diff, doctor, execute, listing, run, trace, validate
+from schedsim.cli import (
+    calibrate,
+    compare,
+    conform,
+    diff,
+    doctor,
+    execute,
+    listing,
+    run,
+    trace,
+    validate,
+)
 
 app = typer.Typer(
     name="schedsim",
@@ -37,6 +48,7 @@ app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("execute", epilog=execute.EXAMPLES)(execute.execute)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
 app.command("conform", epilog=conform.EXAMPLES)(conform.conform)
 app.add_typer(trace.app, name="trace")
