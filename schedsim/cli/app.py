@@ -14,6 +14,7 @@ from schedsim.cli import (
     execute,
     listing,
     run,
+    sweep,
     trace,
     validate,
 )
@@ -45,6 +46,7 @@ def main(
 
 
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("execute", epilog=execute.EXAMPLES)(execute.execute)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
