@@ -13,6 +13,7 @@ from schedsim.cli import (
     doctor,
     execute,
     listing,
+    report,
     run,
     sweep,
     trace,
@@ -51,6 +52,7 @@ app.command("execute", epilog=execute.EXAMPLES)(execute.execute)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
 app.command("conform", epilog=conform.EXAMPLES)(conform.conform)
 app.add_typer(trace.app, name="trace")

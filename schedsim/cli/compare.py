@@ -10,10 +10,10 @@ from rich.table import Table
 from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import user_errors
 from schedsim.cli.side_by_side import note
-from schedsim.cli.validate import LABELS
 from schedsim.experiments.arms import load_arms
 from schedsim.experiments.comparison import Comparison
 from schedsim.experiments.comparison import compare as compare_arms
+from schedsim.results.labels import LABELS
 from schedsim.results.table import format_figure
 
 EXAMPLES = """\
@@ -92,9 +92,12 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column(arm, justify="right", overflow="fold")
         table.add_column(f"less {base}", overflow="fold")
     for metric in comparison.metrics:
-        cells = [_value(comparison, base, metric)]
+        cells = [value_in_words(comparison, base, metric)]
         for arm in others:
-            cells += [_value(comparison, arm, metric), difference_in_words(comparison, arm, metric)]
+            cells += [
+                value_in_words(comparison, arm, metric),
+                difference_in_words(comparison, arm, metric),
+            ]
         table.add_row(metric_label(metric)[0], *cells)
     return table
 
@@ -110,7 +113,8 @@ def metric_label(metric: str) -> tuple[str, str]:
     return label.replace("mean", part), unit
 
 
-def _value(comparison: Comparison, arm: str, metric: str) -> str:
+def value_in_words(comparison: Comparison, arm: str, metric: str) -> str:
+    """A figure of an arm with half of its interval."""
     samples = comparison.samples.get((arm, metric))
     if samples is None:
         return "-"

@@ -106,18 +106,33 @@ def load_arms(paths: Sequence[Path]) -> list[Arm]:
     Raises:
         ResultError: no run is there, or one cannot be read.
     """
-    folders: list[list[Path]] = []
-    for path in paths:
-        found = _find(path)
-        if not found:
-            load_manifest(path)  # raises: it says what is wrong with the path
-        folders += found
+    folders = _all_arms(paths)
     names = _names([runs[0] if len(runs) == 1 else runs[0].parent for runs in folders])
     arms = []
     for name, runs in zip(names, folders, strict=True):
         loaded = sorted((Measured.load(run) for run in runs), key=lambda run: run.config["seed"])
         arms.append(Arm(name, tuple(loaded)))
     return arms
+
+
+def find_runs(paths: Sequence[Path]) -> dict[str, Path]:
+    """Every run in the directories that a user names, by its name.
+
+    Raises:
+        ResultError: no run is there.
+    """
+    runs = [run for arm in _all_arms(paths) for run in arm]
+    return dict(zip(_names(runs), runs, strict=True))
+
+
+def _all_arms(paths: Sequence[Path]) -> list[list[Path]]:
+    folders: list[list[Path]] = []
+    for path in paths:
+        found = _find(path)
+        if not found:
+            load_manifest(path)  # raises: it says what is wrong with the path
+        folders += found
+    return folders
 
 
 def _find(path: Path) -> list[list[Path]]:
