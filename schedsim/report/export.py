@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from schedsim.report.content import Report
+from schedsim.report.figures import HEIGHT
 from schedsim.report.page import LIGHT_SERIES, theme
 from schedsim.results.directory import replacing, write_whole
 
-WIDTH, HEIGHT = 340, 210
-"""In points: the column of a two-column paper is about 240 wide, a page of one 400."""
+WIDTH, LOWER = 340, 0.8
+"""In points, where the column of a two-column paper is about 240 wide and a page of one 400; and
+the height of a plane, in parts of that on the page."""
 
 PAPER = {**theme("#000000", "#dddddd", LIGHT_SERIES), "font": "Liberation Sans, Arial, sans-serif"}
 
@@ -25,8 +27,8 @@ def export_figures(report: Report, folder: Path) -> list[Path]:
     written = []
     for figure in report.figures:
         spec: dict[str, Any] = {**figure.spec, "width": WIDTH, "background": "white"}
-        if isinstance(spec.get("height"), int):
-            spec["height"] = HEIGHT
+        if spec["height"] == HEIGHT:
+            spec["height"] = LOWER * HEIGHT
         svg = vl_convert.vegalite_to_svg(spec, config=PAPER)
         write_whole(folder / f"{figure.name}.svg", svg)
         with replacing(folder / f"{figure.name}.pdf") as temporary:

@@ -16,6 +16,11 @@ LOG_FROM = 30.0
 """Values are drawn on a logarithmic scale where the largest is this many times the median."""
 
 
+HEIGHT = 260
+"""Of a plane, in pixels; bars and rows of dots take what they need."""
+
+BAR, ROW = 44, 22
+
 CAUSE_COLORS = ("#3b82f6", "#8b5cf6", "#f59e0b", "#ef4444", "#9ca3af")
 """Of what the KV cache is used for, in the order of `memory_points`; seen on light and dark."""
 
@@ -47,7 +52,7 @@ def cdf(name: str, title: str, axis: str, points: Points, runs: Sequence[str]) -
     import altair as alt
 
     x = alt.X("value:Q", title=axis, scale=_scale([point["value"] for point in points]))
-    chart = _lines(points).encode(
+    chart = _lines(points, 2).encode(
         x=x,
         y=alt.Y("share:Q", title="share of requests", axis=alt.Axis(format="%")),
         color=_color("run", runs),
@@ -67,9 +72,14 @@ def over_time(name: str, title: str, column: str, points: Points, runs: Sequence
 
     is_share = column == "held"
     label = "share of the KV cache" if is_share else "requests"
-    chart = _lines(points).encode(
+    chart = _lines(points, 1.3).encode(
         x=alt.X("time:Q", title="time (s)"),
-        y=alt.Y(f"{column}:Q", title=label, axis=alt.Axis(format="%" if is_share else "~s")),
+        y=alt.Y(
+            f"{column}:Q",
+            title=label,
+            axis=alt.Axis(format="%" if is_share else "~s"),
+            scale=alt.Scale() if any(p[column] for p in points) else alt.Scale(domain=[0, 1]),
+        ),
         color=_color("run", runs),
         tooltip=[
             alt.Tooltip("run:N"),
@@ -87,7 +97,7 @@ def memory(points: Points, runs: Sequence[str]) -> Figure:
     causes = list(dict.fromkeys(point["cause"] for point in points))
     chart = (
         alt.Chart(alt.Data(values=points))
-        .mark_bar()
+        .mark_bar(size=18, yOffset=9)
         .encode(
             x=alt.X(
                 "share:Q",
@@ -95,7 +105,7 @@ def memory(points: Points, runs: Sequence[str]) -> Figure:
                 axis=alt.Axis(format="%"),
                 scale=alt.Scale(domain=[0, 1]),
             ),
-            y=alt.Y("run:N", title=None, sort=list(runs)),
+            y=alt.Y("run:N", title=None, sort=list(runs), axis=_above_bars()),
             color=alt.Color(
                 "cause:N",
                 title=None,
@@ -109,9 +119,8 @@ def memory(points: Points, runs: Sequence[str]) -> Figure:
                 alt.Tooltip("share:Q", format=".1%"),
             ],
         )
-        .properties(height=alt.Step(26))
     )
-    return _figure("memory", "KV cache by cause", chart, height=None)
+    return _figure("memory", "KV cache by cause", chart, BAR * len({p["run"] for p in points}))
 
 
 def tenants(points: Points, runs: Sequence[str]) -> Figure:
@@ -132,9 +141,9 @@ def tenants(points: Points, runs: Sequence[str]) -> Figure:
                 alt.Tooltip("tokens:Q", format=",", title="output tokens"),
             ],
         )
-        .properties(height=alt.Step(22))
     )
-    return _figure("tenants", "Tenants: time to first token", chart, height=None)
+    rows = len({point["tenant"] for point in points})
+    return _figure("tenants", "Tenants: time to first token", chart, ROW * rows)
 
 
 def against_measured(name: str, title: str, points: Points) -> Figure:
@@ -213,25 +222,33 @@ def capacity_bars(title: str, axis: str, points: Points) -> Figure:
     series = [point["series"] for point in points]
     chart = (
         alt.Chart(alt.Data(values=points))
-        .mark_bar()
+        .mark_bar(size=18, yOffset=9)
         .encode(
             x=alt.X("y:Q", title=axis),
-            y=alt.Y("series:N", title=None, sort=series),
+            y=alt.Y("series:N", title=None, sort=series, axis=_above_bars()),
             color=alt.Color("series:N", legend=None, scale=alt.Scale(domain=series)),
             tooltip=[
                 alt.Tooltip("series:N"),
                 alt.Tooltip("y:Q", format=".4~g", title=axis),
             ],
         )
-        .properties(height=alt.Step(26))
     )
-    return _figure("capacity", title, chart, height=None)
+    return _figure("capacity", title, chart, BAR * len(points))
 
 
-def _lines(points: Points) -> "altair.Chart":
+def _above_bars() -> "altair.Axis":
+    """Names of bars above them, where even long ones have room."""
     import altair as alt
 
-    return alt.Chart(alt.Data(values=points)).mark_line(interpolate="linear", strokeWidth=2)
+    return alt.Axis(
+        labelAlign="left", labelPadding=-2, labelOffset=-11, labelLimit=0, ticks=False, domain=False
+    )
+
+
+def _lines(points: Points, width: float) -> "altair.Chart":
+    import altair as alt
+
+    return alt.Chart(alt.Data(values=points)).mark_line(strokeWidth=width)
 
 
 def _color(column: str, names: Sequence[str]) -> "altair.Color":
@@ -252,10 +269,7 @@ def _scale(values: Sequence[float | None]) -> "altair.Scale":
     return alt.Scale(zero=True)
 
 
-def _figure(name: str, title: str, chart: Any, height: int | None = 260) -> Figure:
-    sizes: dict[str, Any] = {"width": "container"}
-    if height is not None:
-        sizes["height"] = height
-    spec = chart.properties(**sizes).to_dict()
+def _figure(name: str, title: str, chart: Any, height: int = HEIGHT) -> Figure:
+    spec = chart.properties(width="container", height=height).to_dict()
     del spec["config"]  # the page and the exports bring their own
     return Figure(name, title, spec)

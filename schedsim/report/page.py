@@ -12,6 +12,13 @@ DARK_SERIES = ("#60a5fa", "#fb923c", "#34d399", "#c084fc", "#f472b6", "#22d3ee",
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 
 
+NO_NETWORK = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline' 'unsafe-eval'"
+)
+"""What browsers hold the page to: it loads nothing. Vega compiles its expressions with eval."""
+
+
 def theme(text: str, grid: str, series: tuple[str, ...]) -> dict[str, Any]:
     """The Vega-Lite configuration for a background on which `text` and `grid` can be read."""
     return {
@@ -61,6 +68,7 @@ def render_page(report: Report) -> str:
     numbers = {id(figure): place for place, figure in enumerate(report.figures)}
     body = "\n".join(_section(section, numbers) for section in report.sections)
     return _PAGE.format(
+        policy=NO_NETWORK,
         title=html.escape(report.title),
         subtitle=html.escape(report.subtitle),
         style=_resource("page.css"),
@@ -111,6 +119,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>
 {style}</style>

@@ -126,11 +126,16 @@ def _times(told: _Told, names: Sequence[str]) -> list[Figure]:
 
 
 def _device(told: _Told) -> str:
-    kinds = {
-        str(m["device"]) if "execution" in m else f"simulated {m['config']['gpu']}"
-        for m in told.manifests.values()
-    }
-    return ", ".join(sorted(kinds))
+    kinds = []
+    for manifest in told.manifests.values():
+        config = manifest["config"]
+        if "execution" in manifest:
+            kinds.append(str(manifest["device"]))
+        elif config["step_time"] == "roofline":
+            kinds.append(f"simulated {config['gpu']}")
+        else:
+            kinds.append("simulated")
+    return ", ".join(dict.fromkeys(kinds))
 
 
 def _against_measured(told: _Told) -> list[Section]:

@@ -119,7 +119,7 @@ def _latencies(rows: Sequence[Row], told: Sequence[str], at: str | None) -> list
     for column, name, axis in LATENCIES:
         points = _curve_points(rows, told, at, THROUGHPUT, column)
         if points:
-            title = f"{axis.partition(' (')[0]} over throughput"
+            title = f"{axis[0].upper()}{axis.partition(' (')[0][1:]} over throughput"
             axes = "throughput (requests/s)", axis
             found.append(figures.curve(name, title, points, axes, is_latency=True))
     return found
