@@ -19,14 +19,13 @@ from schedsim.results.table import format_figure
 EXAMPLES = """\
 Examples:
 
-schedsim run -q --limit 2500 --policy vllm --policy sarathi --out results
+schedsim run -q --limit 500 --policy vllm --policy sarathi --out results
 
 schedsim compare results  (both policies on one trace, request by request)
 
-schedsim run -q --limit 300 --arrivals poisson:rate=6 --repeats 4 --policy vllm --policy sarathi
---out repeated
+schedsim run -q --limit 100 --arrivals poisson:rate=6 --repeats 4 --policy vllm --policy sjf --out r
 
-schedsim compare repeated --metric e2e_s.mean --metric ttft_s.p99
+schedsim compare r --baseline vllm --metric e2e_s.mean --metric ttft_s.p90  (seed by seed)
 """
 
 

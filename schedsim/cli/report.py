@@ -31,7 +31,7 @@ MOST_RUNS = 12
 EXAMPLES = """\
 Examples:
 
-schedsim run -q --limit 1000 --policy vllm --policy sarathi --policy vllm-v0 --out results
+schedsim run -q --limit 500 --policy vllm --policy sarathi --policy vllm-v0 --out results
 
 schedsim report results  (writes report.html, which opens without a network)
 
@@ -89,8 +89,10 @@ def _on_runs(paths: Sequence[Path], title: str | None) -> Report:
         raise ConfigError(
             f"{len(found)} runs are too many for one report; name {MOST_RUNS} of them or fewer"
         )
-    comparison = compare(load_arms(list(found.values())))
-    return report_on_runs(found, [_differences(comparison)] if len(found) > 1 else [], title)
+    if len(found) == 1:
+        return report_on_runs(found, [], title)
+    comparison = compare(load_arms(paths))
+    return report_on_runs(found, [_differences(comparison)], title)
 
 
 def _differences(comparison: Comparison) -> Table:

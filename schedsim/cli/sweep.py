@@ -29,7 +29,7 @@ schedsim sweep sweep.toml --dry-run
 
 schedsim sweep sweep.toml --out swept  (killed, it goes on where it was when run again)
 
-schedsim report swept --out swept.html
+schedsim report swept --out swept.html  (curves over the rates)
 """
 
 EXAMPLE = """\
