@@ -12,7 +12,12 @@ WIDTH, LOWER = 340, 0.8
 """In points, where the column of a two-column paper is about 240 wide and a page of one 400; and
 the height of a plane, in parts of that on the page."""
 
-PAPER = {**theme("#000000", "#dddddd", LIGHT_SERIES), "font": "Liberation Sans, Arial, sans-serif"}
+_PRINTED = theme("#000000", "#dddddd", LIGHT_SERIES)
+PAPER = {
+    **_PRINTED,
+    "font": "Liberation Sans, Arial, sans-serif",
+    "legend": {**_PRINTED["legend"], "columns": 3},
+}
 
 
 def export_figures(report: Report, folder: Path) -> list[Path]:

@@ -193,10 +193,14 @@ def curve(
     import altair as alt
 
     series = list(dict.fromkeys(point["series"] for point in points))
-    scale = _scale([p["y"] for p in points]) if is_latency else alt.Scale(zero=True)
-    y = alt.Y("y:Q", title=axes[1], scale=scale)
+    values = [point["y"] for point in points]
+    scale = _scale(values) if is_latency else alt.Scale(zero=True)
+    lowest = min(values) if is_latency and _is_skewed(values) else 0.0
+    highest = 1.0 if is_share else float("inf")
     if is_share:
-        y = alt.Y("y:Q", title=axes[1], scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))
+        scale = alt.Scale(domain=[0, 1])
+    axis = alt.Axis(format="%" if is_share else "~g")
+    y = alt.Y("y:Q", title=axes[1], scale=scale, axis=axis)
     base = alt.Chart(alt.Data(values=points)).encode(
         x=alt.X("x:Q", title=axes[0], scale=alt.Scale(zero=False)), color=_color("series", series)
     )
@@ -211,7 +215,21 @@ def curve(
     )
     if not any("low" in point for point in points):
         return _figure(name, title, lines)
-    bars = base.mark_rule().encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
+    within = [
+        {**point, "low": max(point["low"], lowest), "high": min(point["high"], highest)}
+        for point in points
+        if "low" in point
+    ]
+    bars = (
+        alt.Chart(alt.Data(values=within))
+        .mark_rule()
+        .encode(
+            x="x:Q",
+            y=alt.Y("low:Q", scale=scale),
+            y2="high:Q",
+            color=_color("series", series),
+        )
+    )
     return _figure(name, title, bars + lines)
 
 
@@ -263,10 +281,12 @@ def _scale(values: Sequence[float | None]) -> "altair.Scale":
     """Logarithmic where a few values are far beyond most."""
     import altair as alt
 
+    return alt.Scale(type="log", nice=False) if _is_skewed(values) else alt.Scale(zero=True)
+
+
+def _is_skewed(values: Sequence[float | None]) -> bool:
     known = sorted(value for value in values if value is not None)
-    if known and known[0] > 0 and known[-1] > LOG_FROM * known[len(known) // 2]:
-        return alt.Scale(type="log", nice=False)
-    return alt.Scale(zero=True)
+    return bool(known) and known[0] > 0 and known[-1] > LOG_FROM * known[len(known) // 2]
 
 
 def _figure(name: str, title: str, chart: Any, height: int = HEIGHT) -> Figure:

@@ -106,8 +106,7 @@ def _curve_points(rows: Sequence[Row], told: Sequence[str], at: str, x: str, y: 
         }
         if len(group) > 1:
             half = Values.of_mean(figures_y).estimate.half_width(LEVEL)
-            low = point["y"] - half
-            point |= {"low": low if low > 0 else point["y"], "high": point["y"] + half}
+            point |= {"low": point["y"] - half, "high": point["y"] + half}
         points.append(point)
     return points
 

@@ -5,7 +5,6 @@ https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 
 import gzip
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
