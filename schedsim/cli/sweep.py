@@ -1,5 +1,6 @@
 """`schedsim sweep`: many runs from one file, on all cores, resumable."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -109,7 +110,7 @@ def sweep(
     unit = "runs" if asked.capacity is None else "searches"
     try:
         with (
-            choose_backend(backend, jobs) as workers,
+            choose_backend(backend, jobs, os.environ.get("RAY_ADDRESS")) as workers,
             file_progress(config.name, len(points), quiet, unit) as progress,
         ):
             swept = run_sweep(asked, points, store, workers, progress)

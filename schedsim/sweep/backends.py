@@ -105,25 +105,30 @@ class Cores:
 
 
 class RayCluster:
-    """The workers of a Ray cluster: the one that RAY_ADDRESS names, else one on this machine.
+    """The workers of the Ray cluster at an address, else of one on this machine.
 
     They read traces and policies at the paths of the configuration, so they need the same files.
     Ray runs again what a worker had when it was lost.
     """
 
-    def __init__(self, jobs: int | None) -> None:
-        """Connect.
+    def __init__(self, jobs: int | None, address: str | None) -> None:
+        """Connect; `jobs` is how many workers one on this machine has.
 
         Raises:
-            ConfigError: Ray is not installed.
+            ConfigError: Ray is not installed, or nobody answers at the address.
         """
         try:
             import ray
         except ModuleNotFoundError:
             raise ConfigError(f"--backend ray: Ray is not installed; {INSTALL_RAY}") from None
         self._ray: Any = ray
-        if not ray.is_initialized():
-            ray.init(num_cpus=jobs, log_to_driver=False, logging_level="ERROR")
+        where = {"num_cpus": jobs} if address is None else {"address": address}
+        try:
+            ray.init(**where, log_to_driver=False, logging_level="ERROR")
+        except ConnectionError as error:
+            raise ConfigError(
+                f"no Ray cluster at RAY_ADDRESS={address}: {error}; start one, or unset it"
+            ) from None
         self.room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._task = ray.remote(max_retries=-1)(_run_in_worker)
         self._running: list[Any] = []
@@ -143,14 +148,16 @@ class RayCluster:
         self._ray.shutdown()
 
 
-def choose_backend(name: str, jobs: int | None) -> SweepBackend:
+def choose_backend(name: str, jobs: int | None, address: str | None) -> SweepBackend:
     """The backend of this name, `local` or `ray`, with `jobs` processes; None: one a core.
+
+    `address` is that of a Ray cluster.
 
     Raises:
         ConfigError: what it needs is not installed.
     """
     if name == "ray":
-        return RayCluster(jobs)
+        return RayCluster(jobs, address)
     cores = jobs or len(os.sched_getaffinity(0))
     return Here() if cores == 1 else Cores(cores)
 

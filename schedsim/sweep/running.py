@@ -89,10 +89,10 @@ def run_sweep(
     """
     works = make_work(points, config.capacity)
     ready = deque((work, run) for work in works if (run := go_through(work, store.rows)))
+    _check_left_over(works, store)
+    store.begin()
     for _ in range(len(works) - len(ready)):
         progress()
-    if not ready:
-        _check_left_over(works, store)
     under_way: dict[str, Work] = {}
     made = 0
     while ready or under_way:
@@ -111,7 +111,6 @@ def run_sweep(
             progress()
         else:
             ready.appendleft((work, following))
-    _check_left_over(works, store)
     keys = list(dict.fromkeys(key for work in works for key in work.keys))
     _mark_capacities(works, store)
     store.finish(keys)
@@ -119,6 +118,8 @@ def run_sweep(
 
 
 def _check_left_over(works: Sequence[Work], store: SweepStore) -> None:
+    """Refuse a store with other runs; those of a search are there in its order, so all are known
+    once it was told of them."""
     known = {key for work in works for key in work.keys}
     left_over = [key for key in store.rows if key not in known]
     if left_over:

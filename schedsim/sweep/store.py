@@ -56,6 +56,13 @@ class SweepStore:
                 f"cannot write {path}: {error.strerror}; choose another directory with --out"
             ) from error
         self.rows = {row["run"]: row for row in stored_rows(path)}
+
+    def begin(self) -> None:
+        """Say that the sweep of this configuration is under way.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         self._describe(complete=False)
 
     def put(self, row: Row) -> None:

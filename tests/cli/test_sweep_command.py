@@ -100,9 +100,11 @@ def test_a_grid_that_grew_makes_only_what_is_new(config: Path, tmp_path: Path) -
     swept(config)
     config.write_text(SMALL.replace("4.0]", "4.0, 8.0]"))
     assert swept(config).notes[0].startswith("note: 2 runs made, 6 were there; all 8 in")
+    described = (tmp_path / "small" / "sweep.json").read_text()
     config.write_text(SMALL)
     message = only_error(schedsim("sweep", config, "--jobs", 1))
     assert "small holds 2 runs that this configuration does not name" in message
+    assert (tmp_path / "small" / "sweep.json").read_text() == described
 
 
 def test_a_run_that_fails_is_a_row_that_says_why(config: Path, tmp_path: Path) -> None:
