@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from schedsim.cli import calibrate, conform, diff, doctor, execute, listing, run, trace, validate
+from schedsim.cli import (
+    calibrate,
+    compare,
+    conform,
+    diff,
+    doctor,
+    execute,
+    listing,
+    report,
+    run,
+    sweep,
+    trace,
+    validate,
+)
 
 app = typer.Typer(
     name="schedsim",
@@ -34,14 +47,17 @@ def main(
 
 
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("execute", epilog=execute.EXAMPLES)(execute.execute)
 app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
 app.command("conform", epilog=conform.EXAMPLES)(conform.conform)
 app.add_typer(trace.app, name="trace")
-app.command("policies")(listing.policies)
-app.command("memories")(listing.memories)
-app.command("models")(listing.models)
-app.command("gpus")(listing.gpus)
-app.command("doctor")(doctor.doctor)
+app.command("policies", epilog="Example: schedsim policies")(listing.policies)
+app.command("memories", epilog="Example: schedsim memories")(listing.memories)
+app.command("models", epilog="Example: schedsim models")(listing.models)
+app.command("gpus", epilog="Example: schedsim gpus")(listing.gpus)
+app.command("doctor", epilog="Example: schedsim doctor")(doctor.doctor)

@@ -9,9 +9,14 @@ from rich.table import Table
 
 from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import user_errors
+from schedsim.errors import ConfigError
 from schedsim.experiments.execution import INSTALL, missing_packages
+from schedsim.report.figures import check_installed
 
-PACKAGES = ("numpy", "pyarrow", "pandas", "pydantic", "simpy", "typer", "torch", "triton")
+PACKAGES = (
+    *("numpy", "pyarrow", "pandas", "pydantic", "simpy", "typer", "torch", "triton"),
+    *("altair", "vl-convert-python", "pyyaml", "ray"),
+)
 
 
 @user_errors()
@@ -24,6 +29,7 @@ def doctor() -> None:
     for package in PACKAGES:
         table.add_row(package, _version(package))
     table.add_row("simulation", "yes: schedsim run")
+    table.add_row("report", escape(_report()))
     table.add_row("execution", escape(_execution()))
     table.add_row("CUDA device", escape(_gpu()))
     stdout_console().print(table)
@@ -34,6 +40,14 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _report() -> str:
+    try:
+        check_installed()
+    except ConfigError as error:
+        return f"no: {error}"
+    return "yes: schedsim report"
 
 
 def _execution() -> str:

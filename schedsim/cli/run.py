@@ -7,6 +7,7 @@ import typer
 from schedsim.cli import options
 from schedsim.cli.errors import user_errors
 from schedsim.cli.options import ENGINE, choose_arrivals, parse_slo
+from schedsim.cli.repeats import check_random, run_repeated
 from schedsim.cli.side_by_side import Output, check_output, read_for_run, run_all
 from schedsim.config import make_settings
 from schedsim.experiments.runs import run_policy
@@ -20,6 +21,8 @@ schedsim run  (the bundled sample under vllm)
 schedsim run trace.csv.gz --policy vllm --policy sarathi,chunk_size=512 --out results
 
 schedsim run lengths.csv --arrivals poisson:rate=5 --blocks 2048 --slo ttft=0.5,tpot=0.05
+
+schedsim run --arrivals poisson:rate=6 --repeats 5 --limit 500 --policy vllm --policy sarathi
 
 schedsim run --gpu a100-40gb --memory contiguous,reserve=predicted --predictor oracle
 
@@ -72,6 +75,15 @@ def run(
     spread_ticks: options.SpreadTicks = False,
     think_cap: options.ThinkCap = None,
     seed: options.Seed = 0,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            help="Run each policy with this many seeds, --seed and on, the same ones for all; "
+            "the table then has intervals.",
+            rich_help_panel=options.LOAD,
+            min=1,
+        ),
+    ] = 1,
     slo: options.Slo = None,
     out: options.Out = None,
     decisions: options.Decisions = False,
@@ -112,5 +124,10 @@ def run(
         ]
         output = Output(out, decisions, timeline, check, as_json, quiet, not no_fast_forward)
         directories = check_output(settings, output)
+        if repeats > 1:
+            check_random(settings[0])
+            given = read_for_run(trace, spread_ticks, think_cap, quiet)
+            run_repeated(given, settings, directories, output, repeats)
+            return
         replayed = prepare_trace(read_for_run(trace, spread_ticks, think_cap, quiet), settings[0])
         run_all(replayed, settings, directories, output, run_policy, unit="s simulated")

@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import typer
+from rich.table import Table
 
 from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
@@ -24,7 +25,7 @@ from schedsim.experiments.runs import (
 )
 from schedsim.policies import POLICIES
 from schedsim.policies.loading import make_policy
-from schedsim.results import render_table
+from schedsim.results import Result, render_table
 from schedsim.traces import Trace, read_trace
 from schedsim.traces.sample import sample_trace
 
@@ -53,6 +54,15 @@ class RunOne(Protocol):
         *,
         progress: Report | None,
     ) -> Outcome: ...
+
+
+class Job(NamedTuple):
+    """One run of a command: what it is called, and where it writes."""
+
+    label: str
+    trace: Trace
+    settings: RunSettings
+    directory: Path | None
 
 
 def check_output(settings: Sequence[RunSettings], output: Output) -> list[Path | None]:
@@ -115,26 +125,54 @@ def run_all(
         typer.Exit: with 130 after Ctrl-C and with 2 after an error in the middle of a run.
     """
     names = folder_names([chosen.policy for chosen in settings])
+    jobs = [
+        Job(label, trace, chosen, directory)
+        for label, chosen, directory in zip(names, settings, directories, strict=True)
+    ]
+    run_jobs(jobs, output, run_one, unit=unit, show=render_table)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    output: Output,
+    run_one: RunOne,
+    *,
+    unit: str,
+    show: Callable[[dict[str, Result]], Table],
+) -> None:
+    """Run one job after the other, print what `show` makes of their results, and end as they did.
+
+    Raises:
+        typer.Exit: as `run_all`.
+    """
     command = ["schedsim", *sys.argv[1:]]
     outcomes: dict[str, Outcome] = {}
-    for label, chosen, directory in zip(names, settings, directories, strict=True):
+    for job in jobs:
         options = RunOptions(
-            directory,
+            job.directory,
             decisions=output.decisions,
             timeline=output.timeline,
             check_every=output.check,
             fast_forward=output.fast_forward,
             command=command,
         )
-        with progress_bar(label, len(trace), output.quiet, unit) as progress:
-            outcomes[label] = run_one(trace, chosen, options, progress=progress)
-        if outcomes[label].is_interrupted:
+        with progress_bar(job.label, len(job.trace), output.quiet, unit) as progress:
+            outcome = run_one(job.trace, job.settings, options, progress=progress)
+        outcomes[job.label] = outcome
+        if outcome.is_interrupted:
             break
-    _report(outcomes, directories, output)
-    _fail_if_stopped(outcomes, directories, never_ran=names[len(outcomes) :])
+    directories = [job.directory for job in jobs]
+    _report(outcomes, directories, output, show)
+    never_ran = [job.label for job in jobs[len(outcomes) :]]
+    _fail_if_stopped(outcomes, directories, never_ran)
 
 
-def _report(outcomes: dict[str, Outcome], directories: list[Path | None], output: Output) -> None:
+def _report(
+    outcomes: dict[str, Outcome],
+    directories: list[Path | None],
+    output: Output,
+    show: Callable[[dict[str, Result]], Table],
+) -> None:
     results = {label: outcome.result for label, outcome in outcomes.items()}
     if not output.quiet:
         for text in dict.fromkeys(n for outcome in outcomes.values() for n in outcome.notes):
@@ -144,11 +182,10 @@ def _report(outcomes: dict[str, Outcome], directories: list[Path | None], output
         summaries = {label: result.summary for label, result in results.items()}
         typer.echo(json.dumps(summaries, indent=2, ensure_ascii=False))
     else:
-        stdout_console().print(render_table(results))
-    if not output.quiet:
-        for directory in directories:
-            if directory is not None and directory.exists():
-                note(f"results in {directory}")
+        stdout_console().print(show(results))
+    written = any(directory is not None and directory.exists() for directory in directories)
+    if written and not output.quiet:
+        note(f"results in {output.out}")
 
 
 def _fail_if_stopped(

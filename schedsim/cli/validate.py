@@ -21,6 +21,7 @@ from schedsim.errors import ConfigError, SchedsimError
 from schedsim.experiments.validation import Replay, Validation, requests_table
 from schedsim.experiments.validation import validate as validate_run
 from schedsim.results.directory import check_unused, write_parquet, write_whole
+from schedsim.results.labels import LABELS
 from schedsim.results.stored_run import load_run
 from schedsim.results.table import format_figure
 
@@ -31,30 +32,6 @@ schedsim validate trace.csv.gz --from measured --calibration cpu.json
 
 schedsim validate --from measured --step-time roofline --out report  (a run of the sample)
 """
-
-LABELS = {
-    "makespan_s": ("makespan (s)", "seconds"),
-    "requests_per_s": ("requests/s", "rate"),
-    "output_tokens_per_s": ("output tokens/s", "rate"),
-    "total_tokens_per_s": ("total tokens/s", "rate"),
-    "ttft_s.mean": ("TTFT mean (s)", "seconds"),
-    "ttft_s.p50": ("TTFT p50 (s)", "seconds"),
-    "ttft_s.p99": ("TTFT p99 (s)", "seconds"),
-    "tpot_s.mean": ("TPOT mean (ms)", "milliseconds"),
-    "tpot_s.p50": ("TPOT p50 (ms)", "milliseconds"),
-    "tpot_s.p99": ("TPOT p99 (ms)", "milliseconds"),
-    "itl_s.mean": ("ITL mean (ms)", "milliseconds"),
-    "itl_s.p50": ("ITL p50 (ms)", "milliseconds"),
-    "itl_s.p99": ("ITL p99 (ms)", "milliseconds"),
-    "e2e_s.mean": ("end to end mean (s)", "seconds"),
-    "e2e_s.p50": ("end to end p50 (s)", "seconds"),
-    "e2e_s.p99": ("end to end p99 (s)", "seconds"),
-    "preemptions": ("preemptions", "count"),
-    "batch_size": ("requests at once", "rate"),
-    "memory_used": ("KV used", "share"),
-    "memory_reserved": ("KV reserved", "share"),
-}
-"""How the table calls each of `METRICS`, and its unit."""
 
 
 @user_errors()

@@ -42,7 +42,7 @@ def build_manifest(
         "seed": seed,
         "versions": {
             "python": platform.python_version(),
-            **{name: _version(name) for name in PACKAGES},
+            **{name: package_version(name) for name in PACKAGES},
         },
         "device": device,
         "decision_lag": decision_lag,
@@ -61,7 +61,8 @@ def speed(output_tokens: int, num_requests: int, cpu_seconds: float) -> dict[str
     }
 
 
-def _version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
+    """The installed version of a package; None where there is none."""
     try:
         return version(name)
     except PackageNotFoundError:  # run from a checkout that is not installed

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schedsim.errors import ResultError
 from schedsim.results.decision_file import DECISIONS, not_a_run
@@ -44,10 +44,7 @@ def load_run(path: Path) -> StoredRun:
         ResultError: no run is there, it did not come to its end, it is of another version, or a
             file is absent or damaged; names the file and says what to do.
     """
-    manifest = load_manifest(path)
-    if not manifest.get("complete"):
-        why = manifest.get("stopped") or "it was broken off, or still runs"
-        raise ResultError(f"{path} is incomplete: {why}; give a run that came to its end")
+    manifest, summary, requests = load_outcome(path)
     steps = path / "steps.parquet"
     table = load_table(steps)
     if not table.num_rows:
@@ -55,11 +52,32 @@ def load_run(path: Path) -> StoredRun:
     return StoredRun(
         path,
         manifest,
-        _json(path / "summary.json"),
-        load_table(path / "requests.parquet"),
+        summary,
+        requests,
         table,
         hashlib.sha256(steps.read_bytes()).hexdigest(),
     )
+
+
+class RunOutcome(NamedTuple):
+    """What became of the requests of a finished run, without its iterations."""
+
+    manifest: dict[str, Any]
+    summary: dict[str, Any]
+    requests: "pyarrow.Table"
+
+
+def load_outcome(path: Path) -> RunOutcome:
+    """Manifest, summary and requests of the run in the directory `path`.
+
+    Raises:
+        ResultError: as `load_run`.
+    """
+    manifest = load_manifest(path)
+    if not manifest.get("complete"):
+        why = manifest.get("stopped") or "it was broken off, or still runs"
+        raise ResultError(f"{path} is incomplete: {why}; give a run that came to its end")
+    return RunOutcome(manifest, _json(path / "summary.json"), load_table(path / "requests.parquet"))
 
 
 def load_manifest(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`render_table`: several policies side by side, for the terminal."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from schedsim.results.result import Result
@@ -58,13 +59,20 @@ def render_table(results: dict[str, Result]) -> "Table":
     table.add_column("whole run")
     for name in results:
         table.add_column(name, justify="right")
-    summaries = [result.summary for result in results.values()]
+    for label, *cells in table_rows([result.summary for result in results.values()]):
+        table.add_row(label, *cells)
+    return table
+
+
+def table_rows(summaries: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The rows of that table, each its label and a cell for each summary."""
+    rows = []
     for label, path, unit in _ROWS:
         values = [_look_up(summary, path) for summary in summaries]
         optional = path[0] == "goodput" or label in _ONLY_IF_ANY
         if not optional or any(values):
-            table.add_row(label, *(format_figure(value, unit) for value in values))
-    return table
+            rows.append([label, *(format_figure(value, unit) for value in values)])
+    return rows
 
 
 def _look_up(summary: dict[str, Any], path: tuple[str, ...]) -> Any:

@@ -1,0 +1,1 @@
+"""Reports: one HTML file that needs no network, and its figures for a paper."""

@@ -1,0 +1,1 @@
+"""Many runs from one configuration, stored so that a sweep can be killed anywhere and go on."""
