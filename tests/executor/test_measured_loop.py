@@ -70,7 +70,11 @@ def test_the_replay_takes_every_decision_again(folder: Path, tmp_path: Path) -> 
     measured, replayed = (
         pd.read_parquet(run / "requests.parquet") for run in (folder / "measured", out / "replayed")
     )
-    pd.testing.assert_frame_equal(measured, replayed)
+    # A replay has no inbox: it hands over when the recorded engine looked.
+    assert (measured["released"] <= replayed["released"]).all()
+    pd.testing.assert_frame_equal(
+        measured.drop(columns="released"), replayed.drop(columns="released")
+    )
 
 
 def test_runs_of_two_devices_are_not_mixed(folder: Path, tmp_path: Path) -> None:

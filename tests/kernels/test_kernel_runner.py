@@ -12,19 +12,26 @@ from tests.core.harness import Jobs
 from tests.kernels.kernel_engines import Executed, execute, requests_of
 
 JOBS = Jobs(
-    prompts=[20, 3, 40, 15, 16], outputs=[3, 6, 2, 4, 1], arrivals=[0.0, 0.0, 0.0, 0.1, 0.1]
+    prompts=[30, 14, 40, 15, 16], outputs=[4, 6, 2, 4, 1], arrivals=[0.0, 0.0, 0.0, 0.1, 0.1]
 )
 SETTINGS = {
-    "paged": ("vllm", "paged", 7),
-    "prefix caching": ("sarathi,chunk_size=24", "paged,prefix_caching=true", 7),
-    "swap": ("vllm-v0,chunked=true,preemption=swap", "paged,host_blocks=9", 6),
-    "contiguous": ("vllm", "contiguous", 12),
-    "moved": ("vllm", "contiguous,reserve=predicted,compaction=true", 10),
-    "buddy": ("vllm", "buddy", 16),
-    "static": ("static,batch_size=3", "paged", 12),
-    "radix": ("sglang,order=lpm,chunk_size=24,conservativeness=0.1", "radix", 8),
-    "held": ("order=srtf,admit=chunk,victim=fewest,mode=swap", "paged,host_blocks=9", 6),
+    "paged": ("vllm", "paged", 4, "recomputed_tokens"),
+    "prefix caching": ("sarathi,chunk_size=24", "paged,prefix_caching=true", 6, "preemptions"),
+    "swap": ("vllm-v0,chunked=true,preemption=swap", "paged,host_blocks=9", 6, "swapped_blocks"),
+    "contiguous": ("vllm", "contiguous", 12, None),
+    "moved": ("vllm", "contiguous,reserve=predicted,compaction=true", 9, "copied_blocks"),
+    "buddy": ("vllm", "buddy", 8, "copied_blocks"),
+    "static": ("static,batch_size=3", "paged", 12, None),
+    "radix": ("sglang,order=lpm,chunk_size=24,conservativeness=0.1", "radix", 8, None),
+    "held": (
+        "order=srtf,admit=chunk,victim=fewest,mode=swap",
+        "paged,host_blocks=9",
+        6,
+        "swapped_blocks",
+    ),
 }
+"""Policy, memory, blocks, and what the run's summary must count."""
+
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
@@ -49,8 +56,10 @@ def check_rows(executed: Executed) -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_sampled_row_is_what_the_sequence_gives_alone(name: str, device: str) -> None:
-    policy, memory, blocks = SETTINGS[name]
-    check_rows(execute(policy, JOBS, blocks=blocks, memory=memory, device=device))
+    policy, memory, blocks, happens = SETTINGS[name]
+    executed = execute(policy, JOBS, blocks=blocks, memory=memory, device=device)
+    check_rows(executed)
+    assert happens is None or executed.result.summary[happens] > 0
 
 
 def test_decisions_after_the_end_compute_the_same(device: str) -> None:
