@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from schedsim.errors import ConfigError
@@ -41,10 +42,8 @@ def check_installed() -> None:
         ConfigError: they are not installed.
     """
     for package, name in (("altair", "altair"), ("vl_convert", "vl-convert-python")):
-        try:
-            __import__(package)
-        except ModuleNotFoundError:
-            raise ConfigError(f"schedsim report needs {name}; {INSTALL}") from None
+        if find_spec(package) is None:
+            raise ConfigError(f"schedsim report needs {name}; {INSTALL}")
 
 
 def cdf(name: str, title: str, axis: str, points: Points, runs: Sequence[str]) -> Figure:
@@ -96,7 +95,7 @@ def memory(points: Points, runs: Sequence[str]) -> Figure:
 
     causes = list(dict.fromkeys(point["cause"] for point in points))
     chart = (
-        alt.Chart(alt.Data(values=points))
+        _chart(points)
         .mark_bar(size=18, yOffset=9)
         .encode(
             x=alt.X(
@@ -128,7 +127,7 @@ def tenants(points: Points, runs: Sequence[str]) -> Figure:
     import altair as alt
 
     chart = (
-        alt.Chart(alt.Data(values=points))
+        _chart(points)
         .mark_point(filled=True, size=70, opacity=0.85)
         .encode(
             x=alt.X("ttft:Q", title="TTFT mean (s)", scale=_scale([p["ttft"] for p in points])),
@@ -152,14 +151,14 @@ def against_measured(name: str, title: str, points: Points) -> Figure:
 
     values = [point[side] for point in points for side in ("measured", "simulated")]
     scale = alt.Scale(type="log", domain=[min(values), max(values)], nice=False)
-    diagonal: list[dict[str, float]] = [{"at": min(values)}, {"at": max(values)}]
+    diagonal: Points = [{"at": min(values)}, {"at": max(values)}]
     line = (
-        alt.Chart(alt.Data(values=diagonal))
+        _chart(diagonal)
         .mark_line(strokeDash=[4, 4], color="gray")
         .encode(x=alt.X("at:Q", scale=scale), y=alt.Y("at:Q", scale=scale))
     )
     dots = (
-        alt.Chart(alt.Data(values=points))
+        _chart(points)
         .mark_point(filled=True, size=28)
         .encode(
             x=alt.X("measured:Q", title="measured (s), percentiles 1 to 99", scale=scale),
@@ -201,7 +200,7 @@ def curve(
         scale = alt.Scale(domain=[0, 1])
     axis = alt.Axis(format="%" if is_share else "~g")
     y = alt.Y("y:Q", title=axes[1], scale=scale, axis=axis)
-    base = alt.Chart(alt.Data(values=points)).encode(
+    base = _chart(points).encode(
         x=alt.X("x:Q", title=axes[0], scale=alt.Scale(zero=False)), color=_color("series", series)
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=45)).encode(
@@ -221,7 +220,7 @@ def curve(
         if "low" in point
     ]
     bars = (
-        alt.Chart(alt.Data(values=within))
+        _chart(within)
         .mark_rule()
         .encode(
             x="x:Q",
@@ -239,7 +238,7 @@ def capacity_bars(title: str, axis: str, points: Points) -> Figure:
 
     series = [point["series"] for point in points]
     chart = (
-        alt.Chart(alt.Data(values=points))
+        _chart(points)
         .mark_bar(size=18, yOffset=9)
         .encode(
             x=alt.X("y:Q", title=axis),
@@ -263,10 +262,15 @@ def _above_bars() -> "altair.Axis":
     )
 
 
-def _lines(points: Points, width: float) -> "altair.Chart":
+def _chart(points: Points) -> "altair.Chart":
     import altair as alt
 
-    return alt.Chart(alt.Data(values=points)).mark_line(strokeWidth=width)
+    return alt.Chart(alt.InlineData(values=points))
+
+
+def _lines(points: Points, width: float) -> "altair.Chart":
+    chart: altair.Chart = _chart(points).mark_line(strokeWidth=width)
+    return chart
 
 
 def _color(column: str, names: Sequence[str]) -> "altair.Color":

@@ -74,7 +74,9 @@ def render_page(report: Report) -> str:
         style=_resource("page.css"),
         body=body,
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
-        bundle=vl_convert.javascript_bundle().replace("</script", "<\\/script"),
+        bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(
+            "</script", "<\\/script"
+        ),
         draw=_resource("page.js"),
     )
 

@@ -1,5 +1,6 @@
 """Where the runs of a sweep run: this process, the cores of this machine, or a Ray cluster."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -124,13 +125,13 @@ class RayCluster:
         self._ray: Any = ray
         where = {"num_cpus": jobs} if address is None else {"address": address}
         try:
-            ray.init(**where, log_to_driver=False, logging_level="ERROR")
+            self._ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise ConfigError(
                 f"no Ray cluster at RAY_ADDRESS={address}: {error}; start one, or unset it"
             ) from None
-        self.room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._task = ray.remote(max_retries=-1)(_run_in_worker)
+        self.room = 2 * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        self._task = self._ray.remote(max_retries=-1)(_run_in_worker)
         self._running: list[Any] = []
 
     def submit(self, point: Point) -> None:

@@ -69,7 +69,10 @@ def data_of(page: Path) -> dict[str, Any]:
 
 
 def values_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (spec if "data" in spec else spec["layer"][-1])["data"]["values"]
+    """The points of a figure; where it has layers, those of the last one."""
+    layers = [spec, *spec.get("layer", [])]
+    name = next(layer["data"]["name"] for layer in reversed(layers) if "data" in layer)
+    found: list[dict[str, Any]] = spec["datasets"][name]
     return found
 
 
@@ -145,8 +148,9 @@ def test_a_sweep_has_curves_with_intervals_over_the_seeds(sweep: Path, tmp_path:
     assert "<h1>Rates &amp; more</h1>" in out.read_text()
     rows = pd.read_parquet(sweep / "runs.parquet")
     spec = figure(out, "End to end mean over throughput")
-    points = spec["data"]["values"] if "data" in spec else spec["layer"][0]["data"]["values"]
+    points = values_of(spec)
     assert len(points) == 4
+    assert [layer["mark"]["type"] for layer in spec["layer"]] == ["rule", "line"]
     chosen = rows[(rows["policy"] == "vllm") & (rows["rate_scale"] == 2.0)]
     (point,) = [p for p in points if p["series"] == "vllm" and p["at"] == 2.0]
     assert point["y"] == pytest.approx(chosen["latency.whole.e2e_s.mean"].mean())
