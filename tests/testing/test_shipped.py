@@ -127,7 +127,7 @@ POLICY_SPECS: list[tuple[str, list[Claim]]] = [
     ("nested-wait", []),
     ("vtc", [WORK_CONSERVING]),
     ("vtc,reserve=output", [NON_PREEMPTIVE]),
-    ("dlpm", [WORK_CONSERVING]),
+    ("dlpm", []),  # a head without room ends admission, and its head has the longest prefix
     ("edf", [WORK_CONSERVING]),
     ("edf,preemptive=true,preemption=swap", [WORK_CONSERVING]),
     ("qoserve", []),
