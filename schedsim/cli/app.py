@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from schedsim.cli import calibrate, conform, diff, doctor, execute, listing, run, trace, validate
+from schedsim.cli import (
+    calibrate,
+    conform,
+    diff,
+    doctor,
+    execute,
+    listing,
+    reproduce,
+    run,
+    trace,
+    validate,
+)
 
 app = typer.Typer(
     name="schedsim",
@@ -39,6 +50,7 @@ app.command("calibrate", epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
 app.command("conform", epilog=conform.EXAMPLES)(conform.conform)
+app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.add_typer(trace.app, name="trace")
 app.command("policies")(listing.policies)
 app.command("memories")(listing.memories)

@@ -35,8 +35,10 @@ def progress_bar(label: str, total: int, quiet: bool, unit: str) -> Iterator[Rep
 
 
 @contextmanager
-def file_progress(label: str, total: int, quiet: bool) -> Iterator[Callable[[], None]]:
-    """Gives a function to call after each file; it does nothing when silent."""
+def count_progress(
+    label: str, total: int, quiet: bool, unit: str = "files"
+) -> Iterator[Callable[[], None]]:
+    """Gives a function to call after each of `total` files or runs; it does nothing when silent."""
     if quiet or not sys.stderr.isatty():
         yield lambda: None
         return
@@ -44,7 +46,7 @@ def file_progress(label: str, total: int, quiet: bool) -> Iterator[Callable[[], 
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("files, ETA"),
+        TextColumn(f"{unit}, ETA"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -1,0 +1,84 @@
+"""`schedsim reproduce`: scaled down, what it prints, writes and refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from schedsim.experiments.reproductions import REPRODUCTIONS
+from schedsim.experiments.reproductions.base import Claim, Order
+from tests.cli.commands import manifest, names, refused, schedsim
+
+
+def reproduced(name: str, scale: float, *more: object) -> dict[str, Any]:
+    """The figures of a scaled reproduction by name, and its runs under `runs`."""
+    ended = schedsim("reproduce", name, "--scale", scale, "--json", "--quiet", *more)
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.stderr == ""
+    told = json.loads(ended.stdout)
+    return {figure["name"]: figure for figure in told["figures"]} | {"runs": told["runs"]}
+
+
+def test_without_a_name_all_are_listed() -> None:
+    ended = schedsim("reproduce")
+    assert ended.exit_code == 0
+    for name in REPRODUCTIONS:
+        assert name in ended.stdout
+
+
+def test_a_wrong_name_scale_or_seed_is_refused(tmp_path: Path) -> None:
+    assert "anyscale-2023" in refused("reproduce", "anyscale")
+    assert "--scale 0" in refused("reproduce", "anyscale-2023", "--scale", 0)
+    assert "--seed -1" in refused("reproduce", "anyscale-2023", "--seed", -1)
+    (tmp_path / "there").touch()
+    assert "not empty" in refused("reproduce", "anyscale-2023", "--out", tmp_path)
+
+
+def test_the_directory_opens_in_pandas_and_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    tables = []
+    for place in ("one", "two"):
+        out = tmp_path / place
+        ended = schedsim("reproduce", "anyscale-2023", "--scale", 0.02, "--out", out)
+        assert ended.exit_code == 0, ended.stderr
+        assert names(out) == {"manifest.json", "figures.parquet", "runs.parquet"}
+        assert manifest(out)["complete"] is True
+        assert manifest(out)["setup"]["requests"] == 1000
+        tables.append(pd.read_parquet(out / "figures.parquet"))
+        assert len(pd.read_parquet(out / "runs.parquet")) == 16
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    assert {"name", "low", "high", "value", "verdict", "why"} <= set(tables[0])
+
+
+def test_a_claim_agrees_within_a_quarter_and_else_has_a_direction_or_none() -> None:
+    claim = Claim("factor", 4, "paper", unit="×", neutral=1, why="a cause")
+    assert claim.figure(5.0).verdict == "agrees"
+    assert claim.figure(5.0).why == ""
+    assert claim.figure(5.1).verdict == "same direction"
+    assert claim.figure(0.9).verdict == "differs"
+    assert claim.figure(0.9).why == "a cause"
+    assert claim.figure(None).verdict == "not measured"
+    assert Claim("range", 2, "paper", high=8).figure(1.6).verdict == "agrees"
+    assert Claim("range", 2, "paper", high=8).figure(1.4).verdict == "differs"
+    order = Order("order", ("a", "b"), "paper")
+    assert order.figure({"a": 1.0, "b": 2.0}).verdict == "agrees"
+    assert order.figure({"a": 2.0, "b": 1.0}).ours == "b < a"
+
+
+def test_anyscale_puts_the_systems_in_the_published_order() -> None:
+    found = reproduced("anyscale-2023", 0.1)
+    assert found["throughput at cap 1536"]["verdict"] == "agrees"
+    assert found["naive static at cap 1536"]["verdict"] == "agrees"
+    gain = found["continuous over static"]["value"]
+    assert found["continuous over static at cap 32"]["value"] < gain / 2
+    assert all(run["finished"] == run["requests"] for run in found["runs"])
+
+
+@pytest.mark.parametrize("name", REPRODUCTIONS)
+def test_every_setup_says_where_it_is_from_and_what_is_another(name: str) -> None:
+    reproduction = REPRODUCTIONS[name]
+    assert reproduction.name == name
+    assert reproduction.title
+    assert reproduction.source
+    assert reproduction.notes
