@@ -1,6 +1,7 @@
 """`schedsim reproduce`: scaled down, what it prints, writes and refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from schedsim.experiments.reproductions import REPRODUCTIONS
 from schedsim.experiments.reproductions.base import Claim, Order
+from schedsim.experiments.reproductions.running import reproduce
+from schedsim.experiments.reproductions.vllm import VLLMSosp23
 from tests.cli.commands import manifest, names, refused, schedsim
 
 
@@ -73,6 +76,19 @@ def test_anyscale_puts_the_systems_in_the_published_order() -> None:
     gain = found["continuous over static"]["value"]
     assert found["continuous over static at cap 32"]["value"] < gain / 2
     assert all(run["finished"] == run["requests"] for run in found["runs"])
+
+
+class FewRates(VLLMSosp23):
+    setup = replace(VLLMSosp23.setup, rates=(2.0, 3.5), alpaca_duration_s=10.0)
+
+
+def test_vllm_paging_serves_more_at_once_than_reservations_and_more_in_time() -> None:
+    found = {figure.name: figure for figure in reproduce(FewRates(), scale=0.05).figures}
+    assert found["sustained rate"].verdict == "agrees"
+    for other in ("Orca (Oracle)", "Orca (Max)"):
+        assert (found[f"at once, vLLM over {other}"].value or 0.0) > 1.3
+        assert (found[f"rate, vLLM over {other}"].value or 0.0) > 1.1
+    assert found["at once, ShareGPT: Orca (Max)"].value == pytest.approx(7.0, abs=0.2)
 
 
 @pytest.mark.parametrize("name", REPRODUCTIONS)

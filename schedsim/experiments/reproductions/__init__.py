@@ -2,10 +2,11 @@
 
 from schedsim.experiments.reproductions.anyscale import Anyscale2023
 from schedsim.experiments.reproductions.base import Reproduction
+from schedsim.experiments.reproductions.vllm import VLLMSosp23
 from schedsim.specs import unknown_name
 
 REPRODUCTIONS: dict[str, Reproduction] = {
-    reproduction.name: reproduction for reproduction in (Anyscale2023(),)
+    reproduction.name: reproduction for reproduction in (Anyscale2023(), VLLMSosp23())
 }
 
 

@@ -1,5 +1,7 @@
 """What a reproduction takes from a simulated run: one row of plain figures."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,28 @@ def poisson(rng: np.random.Generator, rate: float, count: int) -> Any:
     gaps = rng.exponential(1.0 / rate, count)
     gaps[0] = 0.0
     return np.cumsum(gaps)
+
+
+def highest_rate(is_borne: Callable[[float], bool], low: float, high: float) -> float:
+    """The highest rate between `low` and `high` that is borne, within 3 %.
+
+    It doubles from `low`, then halves: rates far beyond are slow to simulate. 0 if not even `low`
+    is borne; `high` if all are.
+    """
+    if not is_borne(low):
+        return 0.0
+    over = 2 * low
+    while is_borne(over):
+        if over >= high:
+            return high
+        low, over = over, min(2 * over, high)
+    while over / low > 1.03:
+        middle = math.sqrt(low * over)
+        if is_borne(middle):
+            low = middle
+        else:
+            over = middle
+    return low
 
 
 def figures_of(result: Result) -> Row:
