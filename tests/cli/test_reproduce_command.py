@@ -11,6 +11,7 @@ import pytest
 from schedsim.experiments.reproductions import REPRODUCTIONS
 from schedsim.experiments.reproductions.base import Claim, Order
 from schedsim.experiments.reproductions.running import reproduce
+from schedsim.experiments.reproductions.sarathi import SarathiOsdi24
 from schedsim.experiments.reproductions.vllm import VLLMSosp23
 from tests.cli.commands import manifest, names, refused, schedsim
 
@@ -89,6 +90,30 @@ def test_vllm_paging_serves_more_at_once_than_reservations_and_more_in_time() ->
         assert (found[f"at once, vLLM over {other}"].value or 0.0) > 1.3
         assert (found[f"rate, vLLM over {other}"].value or 0.0) > 1.1
     assert found["at once, ShareGPT: Orca (Max)"].value == pytest.approx(7.0, abs=0.2)
+
+
+class ShareGPTAlone(SarathiOsdi24):
+    setup = replace(
+        SarathiOsdi24.setup,
+        lengths=SarathiOsdi24.setup.lengths[:1],
+        rates=((3.0,),),
+        bounds_s=(0.1,),
+    )
+
+
+def test_sarathi_bounds_the_tail_and_so_has_more_capacity() -> None:
+    found = {figure.name: figure for figure in reproduce(ShareGPTAlone(), scale=0.25).figures}
+    assert found["P99 time between tokens, sharegpt4 at 3/s"].verdict == "agrees"
+    capacity = found["capacity over vLLM at 0.1 s, the larger of both data sets"]
+    assert (capacity.value or 0.0) > 1.5
+
+
+def test_vtc_keeps_the_gap_flat_where_first_come_first_served_lets_it_grow() -> None:
+    found = reproduced("vtc-osdi24", 0.2)
+    assert found["FCFS: gap after the whole over half the time (linear)"]["value"] > 1.7
+    assert found["VTC: gap after the whole over half the time (flat)"]["verdict"] == "agrees"
+    assert found["VTC: gap, at most twice U"]["verdict"] == "agrees"
+    assert found["throughput, VTC over FCFS"]["verdict"] == "agrees"
 
 
 @pytest.mark.parametrize("name", REPRODUCTIONS)

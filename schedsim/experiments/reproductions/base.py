@@ -54,12 +54,12 @@ class Claim:
     def figure(self, ours: float | None) -> Figure:
         """This claim beside our value; None for one that could not be found."""
         high = self.low if self.high is None else self.high
-        told = f"{self.low:g}" if high == self.low else f"{self.low:g} to {high:g}"
+        told = _plain(self.low) if high == self.low else f"{_plain(self.low)} to {_plain(high)}"
         verdict = self._verdict(ours, high)
         return Figure(
             self.name,
             told + self.unit,
-            "-" if ours is None else f"{ours:,.4g}" + self.unit,
+            "-" if ours is None else _plain(ours) + self.unit,
             verdict,
             self.source,
             self.read,
@@ -89,12 +89,12 @@ class Order:
     read: bool = True
     why: str = ""
 
-    def figure(self, values: Mapping[str, float]) -> Figure:
-        """This order beside that of our values."""
+    def figure(self, values: Mapping[str, float], where: str = "") -> Figure:
+        """This order beside that of our values; `where` is added to its name."""
         ours = sorted(self.least_first, key=lambda label: values[label])
         same = ours == list(self.least_first)
         return Figure(
-            self.name,
+            self.name + where,
             " < ".join(self.least_first),
             " < ".join(ours),
             "agrees" if same else "differs",
@@ -151,5 +151,15 @@ def number(row: Row, name: str) -> float:
 
 def find(rows: Sequence[Row], **labels: Value) -> Row:
     """The one row with these labels."""
-    (found,) = (row for row in rows if all(row[name] == labels[name] for name in labels))
+    (found,) = (row for row in rows if all(row.get(name) == labels[name] for name in labels))
     return found
+
+
+def ratio(value: float | None, other: float | None) -> float | None:
+    """`value` / `other`, None if one of them could not be found."""
+    return None if value is None or not other else value / other
+
+
+def _plain(value: float) -> str:
+    """A number as tables show it."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

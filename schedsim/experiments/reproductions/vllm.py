@@ -17,6 +17,7 @@ from schedsim.experiments.reproductions.base import (
     at_least,
     find,
     number,
+    ratio,
 )
 from schedsim.experiments.reproductions.measuring import (
     figures_of,
@@ -197,10 +198,10 @@ class VLLMSosp23(Reproduction):
             for system in setup.systems
         }
         ours = [
-            _ratio(at_once["vLLM"], at_once["Orca (Oracle)"]),
-            _ratio(at_once["vLLM"], at_once["Orca (Max)"]),
+            ratio(at_once["vLLM"], at_once["Orca (Oracle)"]),
+            ratio(at_once["vLLM"], at_once["Orca (Max)"]),
             *(
-                _ratio(rates["vLLM"], rates[other])
+                ratio(rates["vLLM"], rates[other])
                 for other in ("Orca (Oracle)", "Orca (Max)", "FasterTransformer")
             ),
         ]
@@ -255,7 +256,3 @@ class VLLMSosp23(Reproduction):
 
 def _named(figure: Figure, name: str) -> Figure:
     return replace(figure, name=name)
-
-
-def _ratio(value: float | None, other: float | None) -> float | None:
-    return None if value is None or not other else value / other
