@@ -1,6 +1,7 @@
 """`schedsim reproduce`: scaled down, what it prints, writes and refuses."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pandas as pd
 import pytest
 
 from schedsim.experiments.reproductions import REPRODUCTIONS
-from schedsim.experiments.reproductions.base import Claim, Order
+from schedsim.experiments.reproductions.base import Claim, Order, Row, Trial
 from schedsim.experiments.reproductions.running import reproduce
 from schedsim.experiments.reproductions.sarathi import SarathiOsdi24
 from schedsim.experiments.reproductions.vllm import VLLMSosp23
+from schedsim.experiments.reproductions.vtc import VTCOsdi24
 from tests.cli.commands import manifest, names, refused, schedsim
 
 
@@ -114,6 +116,40 @@ def test_vtc_keeps_the_gap_flat_where_first_come_first_served_lets_it_grow() -> 
     assert found["VTC: gap after the whole over half the time (flat)"]["verdict"] == "agrees"
     assert found["VTC: gap, at most twice U"]["verdict"] == "agrees"
     assert found["throughput, VTC over FCFS"]["verdict"] == "agrees"
+
+
+def test_mcsf_is_near_the_optimum_and_before_first_come_first_served() -> None:
+    pytest.importorskip("ortools")
+    found = reproduced("mcsf-2025", 0.1)
+    for arrivals in ("all at once", "online"):
+        assert found[f"sum of latencies, {arrivals}"]["verdict"] == "agrees"
+    for run in found["runs"]:
+        assert run["optimum"] is None or run["optimum"] <= run["MC-SF"]
+
+
+def test_mcsf_says_what_to_install_where_the_solver_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ortools.sat.python", None)
+    message = refused("reproduce", "mcsf-2025")
+    assert "OR-Tools" in message
+    assert "pip install 'ortools>=9.10'" in message
+
+
+class BrokenOff(VTCOsdi24):
+    def trials(self, scale: float, seed: int) -> list[Trial]:
+        def interrupted() -> Row:
+            raise KeyboardInterrupt
+
+        return [Trial({"system": "FCFS"}, lambda: {"gap": 1.0}), Trial({}, interrupted)]
+
+
+def test_what_had_been_measured_is_kept_after_ctrl_c(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(BrokenOff(), out=tmp_path / "out")
+    assert pd.read_parquet(tmp_path / "out" / "runs.parquet")["gap"].tolist() == [1.0]
+    assert manifest(tmp_path / "out")["complete"] is False
+    assert "after 1 of 2 runs" in manifest(tmp_path / "out")["stopped"]
 
 
 @pytest.mark.parametrize("name", REPRODUCTIONS)

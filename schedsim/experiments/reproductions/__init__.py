@@ -2,6 +2,7 @@
 
 from schedsim.experiments.reproductions.anyscale import Anyscale2023
 from schedsim.experiments.reproductions.base import Reproduction
+from schedsim.experiments.reproductions.mcsf import MCSF2025
 from schedsim.experiments.reproductions.sarathi import SarathiOsdi24
 from schedsim.experiments.reproductions.vllm import VLLMSosp23
 from schedsim.experiments.reproductions.vtc import VTCOsdi24
@@ -9,7 +10,7 @@ from schedsim.specs import unknown_name
 
 REPRODUCTIONS: dict[str, Reproduction] = {
     reproduction.name: reproduction
-    for reproduction in (Anyscale2023(), VLLMSosp23(), SarathiOsdi24(), VTCOsdi24())
+    for reproduction in (Anyscale2023(), VLLMSosp23(), SarathiOsdi24(), VTCOsdi24(), MCSF2025())
 }
 
 

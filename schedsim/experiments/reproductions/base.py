@@ -51,13 +51,13 @@ class Claim:
     neutral: float | None = None
     why: str = ""
 
-    def figure(self, ours: float | None) -> Figure:
-        """This claim beside our value; None for one that could not be found."""
+    def figure(self, ours: float | None, where: str = "") -> Figure:
+        """This claim beside our value, None if there is none; `where` is added to its name."""
         high = self.low if self.high is None else self.high
         told = _plain(self.low) if high == self.low else f"{_plain(self.low)} to {_plain(high)}"
         verdict = self._verdict(ours, high)
         return Figure(
-            self.name,
+            self.name + where,
             told + self.unit,
             "-" if ours is None else _plain(ours) + self.unit,
             verdict,
