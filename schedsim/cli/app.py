@@ -14,6 +14,7 @@ from schedsim.cli import (
     execute,
     listing,
     report,
+    reproduce,
     run,
     sweep,
     trace,
@@ -55,6 +56,7 @@ app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
 app.command("conform", epilog=conform.EXAMPLES)(conform.conform)
+app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.add_typer(trace.app, name="trace")
 app.command("policies", epilog="Example: schedsim policies")(listing.policies)
 app.command("memories", epilog="Example: schedsim memories")(listing.memories)

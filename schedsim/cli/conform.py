@@ -7,7 +7,7 @@ import typer
 
 from schedsim.cli.diff import EXIT_DIFFERENT, print_comparison
 from schedsim.cli.errors import user_errors
-from schedsim.cli.progress import file_progress
+from schedsim.cli.progress import count_progress
 from schedsim.experiments.conformance import conform as conform_one
 from schedsim.experiments.recording import find_recordings, open_recording
 
@@ -50,7 +50,7 @@ def conform(
     """
     paths = find_recordings(recorded)
     iterations = scheduled = preemptions = 0
-    with file_progress("conform", len(paths), quiet) as advance:
+    with count_progress("conform", len(paths), quiet) as advance:
         for path in paths:
             comparison = conform_one(open_recording(path), policy, check_every=check)
             if not comparison.same:

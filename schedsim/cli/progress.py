@@ -35,10 +35,10 @@ def progress_bar(label: str, total: int, quiet: bool, unit: str) -> Iterator[Rep
 
 
 @contextmanager
-def file_progress(
+def count_progress(
     label: str, total: int, quiet: bool, unit: str = "files"
 ) -> Iterator[Callable[[], None]]:
-    """Gives a function to call after each file, or other `unit`; it does nothing when silent."""
+    """Gives a function to call after each of `total` files or runs; it does nothing when silent."""
     if quiet or not sys.stderr.isatty():
         yield lambda: None
         return

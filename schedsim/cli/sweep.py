@@ -10,7 +10,7 @@ from rich.table import Table
 
 from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, user_errors
-from schedsim.cli.progress import file_progress
+from schedsim.cli.progress import count_progress
 from schedsim.cli.side_by_side import note
 from schedsim.errors import ConfigError
 from schedsim.results.table import format_figure
@@ -111,7 +111,7 @@ def sweep(
     try:
         with (
             choose_backend(backend, jobs, os.environ.get("RAY_ADDRESS")) as workers,
-            file_progress(config.name, len(points), quiet, unit) as progress,
+            count_progress(config.name, len(points), quiet, unit) as progress,
         ):
             swept = run_sweep(asked, points, store, workers, progress)
     except KeyboardInterrupt:
