@@ -71,6 +71,8 @@ def test_a_claim_agrees_within_a_quarter_and_else_has_a_direction_or_none() -> N
     order = Order("order", ("a", "b"), "paper")
     assert order.figure({"a": 1.0, "b": 2.0}).verdict == "agrees"
     assert order.figure({"a": 2.0, "b": 1.0}).ours == "b < a"
+    tie = order.figure({"a": 1.0, "b": 1.0})
+    assert (tie.ours, tie.verdict) == ("a = b", "differs")
 
 
 def test_anyscale_puts_the_systems_in_the_published_order() -> None:

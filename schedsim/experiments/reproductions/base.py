@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 Value = str | float | None
@@ -91,12 +92,15 @@ class Order:
 
     def figure(self, values: Mapping[str, float], where: str = "") -> Figure:
         """This order beside that of our values; `where` is added to its name."""
+        same = all(values[less] < values[more] for less, more in pairwise(self.least_first))
         ours = sorted(self.least_first, key=lambda label: values[label])
-        same = ours == list(self.least_first)
+        told = ours[0]
+        for less, more in pairwise(ours):
+            told += f" {'<' if values[less] < values[more] else '='} {more}"
         return Figure(
             self.name + where,
             " < ".join(self.least_first),
-            " < ".join(ours),
+            told,
             "agrees" if same else "differs",
             self.source,
             self.read,
