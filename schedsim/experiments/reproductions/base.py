@@ -55,7 +55,7 @@ class Claim:
     def figure(self, ours: float | None, where: str = "") -> Figure:
         """This claim beside our value, None if there is none; `where` is added to its name."""
         high = self.low if self.high is None else self.high
-        told = _plain(self.low) if high == self.low else f"{_plain(self.low)} to {_plain(high)}"
+        told = f"{self.low:,g}" if high == self.low else f"{self.low:,g} to {high:,g}"
         verdict = self._verdict(ours, high)
         return Figure(
             self.name + where,
