@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.table import Table
@@ -14,7 +15,7 @@ from schedsim.cli.errors import user_errors
 from schedsim.cli.progress import count_progress
 from schedsim.cli.side_by_side import note
 from schedsim.experiments.reproductions import REPRODUCTIONS, find_reproduction
-from schedsim.experiments.reproductions.base import Figure
+from schedsim.experiments.reproductions.base import Figure, Verdict
 from schedsim.experiments.reproductions.running import Reproduced, plan
 from schedsim.experiments.reproductions.running import reproduce as run_reproduction
 from schedsim.results.directory import check_unused
@@ -95,6 +96,7 @@ def _print_figures(found: Reproduced, quiet: bool) -> None:
         mark = "" if figure.read else f" {UNREAD}"
         table.add_row(figure.name, figure.published + mark, figure.ours, figure.verdict)
     stdout_console().print(table)
+    typer.echo(_in_a_line(found.figures))
     if any(not figure.read for figure in found.figures):
         typer.echo(f"{UNREAD}: could not be read in the publication itself")
     for why, names in _causes(found.figures).items():
@@ -102,6 +104,13 @@ def _print_figures(found: Reproduced, quiet: bool) -> None:
     if not quiet:
         for text in found.reproduction.notes:
             note(text)
+
+
+def _in_a_line(figures: list[Figure]) -> str:
+    """How many figures have which verdict."""
+    counts = Counter(figure.verdict for figure in figures)
+    told = ", ".join(f"{verdict}: {counts[verdict]}" for verdict in get_args(Verdict))
+    return f"{len(figures)} figures; {told}"
 
 
 def _causes(figures: list[Figure]) -> dict[str, list[str]]:

@@ -39,13 +39,15 @@ POOL = (
 class System:
     """A serving system of the benchmark: its policy, memory and pool.
 
-    `pools` are KV slots for each cap. `knows_length` says that a request's output limit is its true
-    length, as the benchmark's client sent it.
+    `pools` are KV slots for each cap, `budgets` tokens an iteration (None: the policy's own).
+    `knows_length` says that a request's output limit is its true length, as the benchmark's client
+    sent it.
     """
 
     name: str
     policy: str
     pools: tuple[int, ...]
+    budgets: tuple[int | None, ...] = (None,) * 4
     overhead_ms: float = 1.0
     knows_length: bool = False
 
@@ -65,7 +67,7 @@ class Setup:
         System("naive static", "static", (15_696,) * 4, overhead_ms=95.0),
         System("static", "static", (15_696,) * 4),
         System("continuous", "tgi", (8700, 7500, 8100, 8100), knows_length=True),
-        System("paged", "vllm-v0", (15_696,) * 4),
+        System("paged", "vllm-v0", (15_696,) * 4, budgets=(8700, 7500, 8100, 8100)),
     )
 
 
@@ -161,6 +163,7 @@ class Anyscale2023(Reproduction):
                 model=setup.model,
                 gpu=setup.gpu,
                 blocks=system.pools[place] // 16,
+                token_budget=system.budgets[place],
                 max_output="factor:1" if system.knows_length else None,
             )
             return figures_of(result)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 Value = str | float | None
@@ -54,7 +55,7 @@ class Claim:
     def figure(self, ours: float | None, where: str = "") -> Figure:
         """This claim beside our value, None if there is none; `where` is added to its name."""
         high = self.low if self.high is None else self.high
-        told = _plain(self.low) if high == self.low else f"{_plain(self.low)} to {_plain(high)}"
+        told = f"{self.low:,g}" if high == self.low else f"{self.low:,g} to {high:,g}"
         verdict = self._verdict(ours, high)
         return Figure(
             self.name + where,
@@ -91,12 +92,15 @@ class Order:
 
     def figure(self, values: Mapping[str, float], where: str = "") -> Figure:
         """This order beside that of our values; `where` is added to its name."""
+        same = all(values[less] < values[more] for less, more in pairwise(self.least_first))
         ours = sorted(self.least_first, key=lambda label: values[label])
-        same = ours == list(self.least_first)
+        told = ours[0]
+        for less, more in pairwise(ours):
+            told += f" {'<' if values[less] < values[more] else '='} {more}"
         return Figure(
             self.name + where,
             " < ".join(self.least_first),
-            " < ".join(ours),
+            told,
             "agrees" if same else "differs",
             self.source,
             self.read,

@@ -38,8 +38,10 @@ def poisson(rng: np.random.Generator, rate: float, count: int) -> Any:
     return np.cumsum(gaps)
 
 
-def highest_rate(is_borne: Callable[[float], bool], low: float, high: float) -> float:
-    """The highest rate between `low` and `high` that is borne, within 3 %.
+def highest_rate(
+    is_borne: Callable[[float], bool], low: float, high: float, precision: float
+) -> float:
+    """The highest rate between `low` and `high` that is borne, `precision` its relative error.
 
     It doubles from `low`, then halves: rates far beyond are slow to simulate. 0 if not even `low`
     is borne; `high` if all are.
@@ -51,7 +53,7 @@ def highest_rate(is_borne: Callable[[float], bool], low: float, high: float) -> 
         if over >= high:
             return high
         low, over = over, min(2 * over, high)
-    while over / low > 1.03:
+    while over > (1.0 + precision) * low:
         middle = math.sqrt(low * over)
         if is_borne(middle):
             low = middle
