@@ -188,8 +188,10 @@ class StepLog:
             values: array[Any] = getattr(self, name)
             rows = np.repeat(np.frombuffer(values, dtype=values.typecode), lengths)
             if name in GROWING:
-                place = np.arange(len(rows)) - np.repeat(firsts, lengths)
-                rows += place * np.frombuffer(self.decode_requests, dtype=np.int64)
+                grown = np.arange(len(rows))
+                grown -= np.repeat(firsts, lengths)
+                grown *= np.frombuffer(self.decode_requests, dtype=np.int64)
+                rows += grown
             expanded = array(values.typecode)
             expanded.frombytes(rows.view(np.uint8).data)
             setattr(self, name, expanded)
