@@ -1,8 +1,9 @@
 """`Doorbell`: hands requests over at their times, also while the engine waits for the device."""
 
 import sys
-import threading
 from collections.abc import Callable, Sequence
+
+from schedsim.executor.beside import Beside
 
 SWITCH_INTERVAL = 2e-4
 """Seconds after which Python lets the doorbell's thread have its turn; 5 ms by default."""
@@ -11,7 +12,7 @@ LONGEST_WAIT = 0.05
 """Seconds after which the thread looks whether it is to stop."""
 
 
-class Doorbell:
+class Doorbell(Beside):
     """Writes down when each request of an open load came into the engine's inbox.
 
     The engine empties its inbox when it looks, which is what its decisions depend on; `times`, by
@@ -21,29 +22,23 @@ class Doorbell:
 
     def __init__(self, due: Sequence[tuple[float, int]], clock: Callable[[], float]) -> None:
         """`due` are (time, request), the earliest first; `clock` tells real seconds."""
+        super().__init__()
         self.times: dict[int, float] = {}
         self._due = due
         self._clock = clock
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._switch_interval = 0.0
+        self._switch_interval = sys.getswitchinterval()
 
     def start(self, origin: float) -> None:
-        """Begin; `origin` is what the clock told at the start of the run."""
         self._switch_interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
-        self._thread = threading.Thread(target=self._ring, args=(origin,), daemon=True)
-        self._thread.start()
+        super().start(origin)
 
     def stop(self) -> None:
-        """End the thread; without effect if it does not run."""
         if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-            self._thread = None
+            super().stop()
             sys.setswitchinterval(self._switch_interval)
 
-    def _ring(self, origin: float) -> None:
+    def _work(self, origin: float) -> None:
         for due, request in self._due:
             while (left := due - (self._clock() - origin)) > 0:
                 if self._stop.wait(min(left, LONGEST_WAIT)):

@@ -1,11 +1,11 @@
 """`DeviceMonitor`: reads a GPU's clocks, power and temperature once a second, by NVML."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from schedsim.executor.beside import Beside
 from schedsim.results.device_log import DeviceLog, DeviceState
 
 PERIOD = 1.0
@@ -21,8 +21,8 @@ CAUSES = {
 """NVML's reasons for a lower clock than asked for, as the log names them."""
 
 
-class DeviceMonitor:
-    """Fills `log` from `start` to `stop`, in a thread of its own."""
+class DeviceMonitor(Beside):
+    """Fills `log` from `start` to `stop`."""
 
     def __init__(self, device: torch.device, clock: Callable[[], float]) -> None:
         """`clock` tells real seconds.
@@ -33,11 +33,10 @@ class DeviceMonitor:
         """
         import pynvml
 
+        super().__init__()
         self.log = DeviceLog()
         self._nvml: Any = pynvml
         self._clock = clock
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         uuid = str(torch.cuda.get_device_properties(device).uuid)
         try:
             pynvml.nvmlInit()
@@ -51,19 +50,7 @@ class DeviceMonitor:
             for reason, cause in CAUSES.items()
         }
 
-    def start(self, origin: float) -> None:
-        """Begin; `origin` is what the clock told at the start of the run."""
-        self._thread = threading.Thread(target=self._watch, args=(origin,), daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread; without effect if it does not run."""
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-            self._thread = None
-
-    def _watch(self, origin: float) -> None:
+    def _work(self, origin: float) -> None:
         while not self._stop.is_set():
             try:
                 self.log.states.append(self._read(self._clock() - origin))
