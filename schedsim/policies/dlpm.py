@@ -9,15 +9,13 @@ out.
 Needs to know: the tenant of each request, and what the prefix cache holds of it.
 """
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import ClassVar
 
 from schedsim.errors import ConfigError
 from schedsim.policies.base import Gate, Policy, while_nobody_joins
-from schedsim.policies.tenants import TenantLines
+from schedsim.policies.tenants import TenantLines, count_tenants
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
 
@@ -100,7 +98,7 @@ class DLPM(Policy):
 
     def on_output(self, requests: Sequence[Request], tokens: int, step: Step) -> None:
         """Charge output tokens."""
-        for tenant, number in Counter(map(attrgetter("tenant"), requests)).items():
+        for tenant, number in count_tenants(requests).items():
             self.credits[tenant] -= self.output_price * tokens * number
 
     def on_finish(self, request: Request, step: Step) -> None:

@@ -10,6 +10,7 @@ sampled) or a prediction (predicted).
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -27,6 +28,8 @@ FIRST_GUESS = 1024
 MOST_FUTURES = 5
 ENOUGH_SAMPLES = 200
 """Each request is sampled so often that there are as many samples, but at most `MOST_FUTURES`."""
+
+_output_limit = attrgetter("output_limit")
 
 
 @dataclass(slots=True)
@@ -134,16 +137,8 @@ class PastFuture(Policy):
 
     def _columns(self, members: list[tuple[Request, int]]) -> Ints:
         """Of requests, with what they hold: prompt, held, emitted and most output tokens, a row."""
-        if self.lengths == "predicted":
-            rows = [
-                (r.prompt_tokens, held, r.num_generated_tokens, expected_output(r))
-                for r, held in members
-            ]
-        else:
-            rows = [
-                (r.prompt_tokens, held, r.num_generated_tokens, r.output_limit)
-                for r, held in members
-            ]
+        most = expected_output if self.lengths == "predicted" else _output_limit
+        rows = [(r.prompt_tokens, held, r.num_generated_tokens, most(r)) for r, held in members]
         flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=4 * len(rows))
         return flat.reshape(len(rows), 4)
 

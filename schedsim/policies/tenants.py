@@ -3,8 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from schedsim.request import Request
+
+_by_tenant = attrgetter("tenant")
+
+
+def count_tenants(requests: Iterable[Request]) -> Counter[int]:
+    """How many of `requests` each tenant has."""
+    return Counter(map(_by_tenant, requests))
 
 
 @dataclass(slots=True)
@@ -43,7 +51,7 @@ class TenantLines:
 
     def check(self, waiting: Iterable[Request]) -> None:
         """Assert that the counts are those of `waiting`; O(n)."""
-        counts = Counter(request.tenant for request in waiting)
+        counts = count_tenants(waiting)
         assert counts == +self.waiting, f"{counts} wait, counted are {self.waiting}"
 
     def _leave(self, request: Request) -> None:

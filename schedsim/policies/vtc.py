@@ -9,17 +9,15 @@ Needs to know: the tenant of each request; with `charge` predicted, a predicted 
 """
 
 import math
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from operator import attrgetter
 from typing import ClassVar, Literal
 
 from schedsim.errors import ConfigError
 from schedsim.policies.base import Gate, Policy, while_nobody_joins
 from schedsim.policies.reserving import can_reserve, tokens_to_limit
-from schedsim.policies.tenants import TenantLines
+from schedsim.policies.tenants import TenantLines, count_tenants
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
 
@@ -122,8 +120,7 @@ class VTC(Policy):
 
     def on_output(self, requests: Sequence[Request], tokens: int, step: Step) -> None:
         """Charge output tokens, as far as they were not foreseen."""
-        charged = Counter(map(attrgetter("tenant"), requests))
-        for tenant, number in charged.items():
+        for tenant, number in count_tenants(requests).items():
             self.counters[tenant] += number * tokens * self.output_price * self._scale[tenant]
         if not self._precharged:
             return

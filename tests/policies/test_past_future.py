@@ -32,6 +32,22 @@ def test_a_request_counts_with_its_last_block_and_without_its_last_token() -> No
     assert [part.tolist() for part in growth([10], [12], [5], 1, late=6)] == [[8], [12]]
 
 
+@given(
+    history=st.lists(st.integers(1, 60), min_size=2, max_size=30),
+    generated=st.integers(0, 70),
+    limit=st.integers(1, 80),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_one_length_is_drawn_as_many_are(
+    history: list[int], generated: int, limit: int, seed: int
+) -> None:
+    finished = np.sort(np.array(history, dtype=np.int64))
+    alone, among = PastFuture(seed=seed), PastFuture(seed=seed)
+    for _ in range(20):
+        drawn = among._draw(np.array([generated]), np.array([limit]), finished)
+        assert [alone._draw_one(generated, limit, finished)] == drawn.tolist()
+
+
 def test_a_prediction_that_is_outgrown_doubles_up_to_the_limit() -> None:
     request = Request(0, 0.0, 10, 30, predicted_output=6.4)
     assert expected_output(request) == 6
