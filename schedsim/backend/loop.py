@@ -174,7 +174,7 @@ class EngineLoop:
             left = min(left, self._check_every - 1 - batch.iteration % self._check_every)
         if left <= 0:
             return now
-        ahead, parts_ahead = scheduler.steady_batch(), pace.parts_ahead
+        ahead = scheduler.steady_batch()
         due = self._next_due()
         before = num_decided = self._num_decided
         while left:
@@ -185,19 +185,16 @@ class EngineLoop:
                 num_decided = self._num_decided
                 self._take_arrivals(now)
                 due = self._next_due()
-            together = min(left, scheduler.quiet_iterations) if parts_ahead is not None else 0
-            if parts_ahead is not None and together >= WORTH_AT_ONCE:
-                ahead.decode_context = scheduler.decode_set.context
-                times = times_ahead(now, parts_ahead(ahead, together), together, due)
-                if times is not None:
-                    self._skip(ahead, times)
-                    left -= len(times.end)
-                    now = times.next_look
-                    continue
-            if not scheduler.repeat(ahead):
+            times = self._times_at_once(ahead, now, left, due, pace)
+            if times is not None:
+                self._skip(ahead, times)
+                left -= len(times.end)
+                now = times.next_look
+            elif scheduler.repeat(ahead):
+                left -= 1
+                now = self._repeat(ahead, now, pace)
+            else:
                 break
-            left -= 1
-            now = self._repeat(ahead, now, pace)
         scheduler.end_repeats(self._num_decided - num_decided, self.now)
         to_report = self._progress_every - batch.iteration % self._progress_every
         if self._progress is not None and self._num_decided - before >= to_report:
@@ -254,6 +251,18 @@ class EngineLoop:
         scheduler.decode_set.end(end)
         self._num_decided += 1
         return end + gap
+
+    def _times_at_once(
+        self, batch: Batch, now: float, most: int, due: float, pace: Pace
+    ) -> TimesAhead | None:
+        """When the next iterations run in which the memory has nothing to do; None: one by one."""
+        if pace.parts_ahead is None or most < WORTH_AT_ONCE:
+            return None
+        together = min(most, self._scheduler.quiet_iterations)
+        if together < WORTH_AT_ONCE:
+            return None
+        batch.decode_context = self._scheduler.decode_set.context
+        return times_ahead(now, pace.parts_ahead(batch, together), together, due)
 
     def _skip(self, batch: Batch, times: TimesAhead) -> None:
         """Run a batch as often as there are times, while the memory has nothing to do."""

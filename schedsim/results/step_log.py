@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schedsim.memory.base import MemoryUse
+from schedsim.results.quantiles import Floats
 from schedsim.scheduler.batch import Batch
-
-Times = npt.NDArray[np.float64]
 
 FLOAT_COLUMNS = ("decided_at", "start", "end", "prefill_attention")
 INT_COLUMNS = (
@@ -128,9 +127,9 @@ class StepLog:
     def append_ahead(
         self,
         batch: Batch,
-        decided_at: Times,
-        start: Times,
-        end: Times,
+        decided_at: Floats,
+        start: Floats,
+        end: Floats,
         last_arrival_seen: int,
         running: int,
         waiting: int,

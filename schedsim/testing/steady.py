@@ -24,10 +24,9 @@ class SteadyWitness:
         runs = [entry.request.id for entry in batch.expand()] if only_decodes else []
         # Whose last token is known to be in flight has finished for the policy.
         ending = {request.id for request in scheduler.ending}
-        happened = released != self._released or ending.intersection(self._promised)
         if self._policy.runs_to_the_end:
             self._go_on_without(ending)
-        elif happened:
+        elif released != self._released or ending.intersection(self._promised):
             self._until = -1
         if self._until >= batch.iteration:
             promise = (
