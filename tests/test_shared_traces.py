@@ -6,6 +6,7 @@ rest, the first 500, and whole traces with the invariants after every 1000th ite
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,19 +85,24 @@ EVERY_TRACE = ("vllm", "vllm-v0", "sarathi", "static")
 EVERY_POLICY = CASES[1]
 
 
-@pytest.mark.parametrize(
-    ("case", "policy"),
-    [
-        pytest.param(
-            case,
-            policy,
-            id=f"{case.path.partition('.')[0]}-{policy}",
-            marks=() if policy in EVERY_TRACE or case is EVERY_POLICY else pytest.mark.slow,
-        )
-        for case in CASES
-        for policy in sorted(POLICIES)
-    ],
-)
+def slow_but(cases: list[Case], is_quick: Callable[[Case, str], bool]) -> pytest.MarkDecorator:
+    """Every policy on each of `cases`; `slow` but where `is_quick` says otherwise."""
+    return pytest.mark.parametrize(
+        ("case", "policy"),
+        [
+            pytest.param(
+                case,
+                policy,
+                id=f"{case.path.partition('.')[0]}-{policy}",
+                marks=() if is_quick(case, policy) else pytest.mark.slow,
+            )
+            for case in cases
+            for policy in sorted(POLICIES)
+        ],
+    )
+
+
+@slow_but(CASES, lambda case, policy: policy in EVERY_TRACE or case is EVERY_POLICY)
 def test_the_first_hundred_requests(case: Case, policy: str, shared_traces: Path) -> None:
     run_first(case, policy, shared_traces, 100)
 
@@ -122,19 +128,7 @@ SAME_REQUESTS = CASES[2:4]
 WRITTEN = ("requests.parquet", "steps.parquet", "summary.json")
 
 
-@pytest.mark.parametrize(
-    ("case", "policy"),
-    [
-        pytest.param(
-            case,
-            policy,
-            id=f"{case.path.partition('.')[0]}-{policy}",
-            marks=() if policy == "vllm" and case not in SAME_REQUESTS else pytest.mark.slow,
-        )
-        for case in WITH_ARRIVALS
-        for policy in sorted(POLICIES)
-    ],
-)
+@slow_but(WITH_ARRIVALS, lambda case, policy: policy == "vllm" and case not in SAME_REQUESTS)
 def test_the_first_five_thousand_are_the_same_one_by_one(
     case: Case, policy: str, shared_traces: Path, tmp_path: Path
 ) -> None:

@@ -246,6 +246,12 @@ def parts(out: Path) -> int:
     return len(list((out / "parts").glob("[!.]*.json")))
 
 
+def wait_for_a_part(running: "subprocess.Popen[bytes]", out: Path) -> None:
+    """A run of the sweep is done, or all of it."""
+    while running.poll() is None and not parts(out):
+        time.sleep(0.01)
+
+
 def wait_for_all_of(group: int) -> None:
     """Every process of the group is gone, workers included."""
     for _ in range(2000):
@@ -292,8 +298,7 @@ def test_one_process_at_a_time_has_a_sweep(tmp_path: Path) -> None:
     config, out = tmp_path / "sweep.toml", tmp_path / "out"
     config.write_text(KILLED.format(seeds=list(range(200))))
     running = start_sweep(config, out, jobs=1)
-    while running.poll() is None and not parts(out):
-        time.sleep(0.01)
+    wait_for_a_part(running, out)
     assert "another process runs the sweep in" in refused("sweep", config, "--out", out)
     running.send_signal(signal.SIGINT)
     told = running.communicate(timeout=60)[1].decode()
@@ -305,8 +310,7 @@ def test_a_worker_that_is_killed_is_told(tmp_path: Path) -> None:
     config, out = tmp_path / "sweep.toml", tmp_path / "out"
     config.write_text(KILLED.format(seeds=list(range(200))))
     running = start_sweep(config, out, jobs=2)
-    while running.poll() is None and not parts(out):
-        time.sleep(0.01)
+    wait_for_a_part(running, out)
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
     workers = [
         int(child)
