@@ -12,7 +12,7 @@ from schedsim.errors import ResultError
 from schedsim.results.directory import MANIFEST
 from schedsim.results.quantiles import Floats, Ints
 from schedsim.results.result import Result
-from schedsim.results.stored_run import load_manifest, load_outcome
+from schedsim.results.stored_run import float_column, load_manifest, load_outcome
 
 COLUMNS = ("ttft_s", "tpot_s", "e2e_s", "queue_s", "max_itl_s")
 
@@ -30,17 +30,12 @@ class Measured:
     @classmethod
     def of(cls, config: dict[str, Any], summary: dict[str, Any], requests: Any) -> "Measured":
         """From a run's configuration, its summary and its table of requests."""
-
-        def floats(name: str) -> Floats:
-            values: Floats = requests[name].to_numpy().astype(np.float64)
-            return values
-
         return cls(
             config,
             summary,
-            floats("arrival"),
+            float_column(requests, "arrival"),
             requests["prompt_tokens"].to_numpy(),
-            {name: floats(name) for name in COLUMNS},
+            {name: float_column(requests, name) for name in COLUMNS},
         )
 
     @classmethod

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from schedsim.costs.fitted import COUNTS, counts_of
 from schedsim.errors import ResultError
-from schedsim.results.stored_run import StoredRun
+from schedsim.results.stored_run import StoredRun, float_column
 from schedsim.scheduler.batch import BatchShape
 
 Floats = npt.NDArray[np.float64]
@@ -100,17 +100,13 @@ def iterations_of(run: StoredRun) -> Iterations:
             "this version of schedsim"
         )
 
-    def column(name: str) -> Floats:
-        values: Floats = run.steps.column(name).to_numpy().astype(np.float64)
-        return values
-
-    size = {name: column(name) for name in _SIZES}
-    decided_at, start = column("decided_at"), column("start")
+    size = {name: float_column(run.steps, name) for name in _SIZES}
+    decided_at, start = (float_column(run.steps, name) for name in ("decided_at", "start"))
     end = run.steps.column("end").combine_chunks().flatten().to_numpy().astype(np.float64)
     idled = np.diff(run.steps.column("idle_looks").combine_chunks().offsets.to_numpy()) > 0
     hidden = np.zeros(len(end), dtype=np.bool_)
     hidden[1:] = decided_at[1:] < end[:-1]
-    measured = column("host_s") if "host_s" in run.steps.column_names else np.nan
+    measured = float_column(run.steps, "host_s") if "host_s" in run.steps.column_names else np.nan
     host = np.where(hidden, measured, start - decided_at)
     # A device that waited for the host says nothing of the time that it needs itself.
     waited = np.nan_to_num(decided_at + host, nan=-np.inf)[1:] > end[:-1]

@@ -22,9 +22,8 @@ from schedsim.report.series import (
 )
 from schedsim.report.threats import threats_of_runs
 from schedsim.results.labels import LABELS
-from schedsim.results.quantiles import Floats
-from schedsim.results.stored_run import StoredRun, load_run
-from schedsim.results.table import format_figure, table_rows
+from schedsim.results.stored_run import StoredRun, float_column, load_run
+from schedsim.results.table import format_figure, look_up, table_rows
 
 LATENCIES = {
     "ttft_s": ("ttft", "Time to first token", "TTFT (s)"),
@@ -59,20 +58,20 @@ class _Told:
             points += cdf_points(name, self.loads[name].columns[column])
         blocks = int(run.manifest["config"]["resolved"]["num_blocks"])
         columns = {
-            "running": _floats(steps, "running"),
-            "waiting": _floats(steps, "waiting"),
-            "held": 1.0 - _floats(steps, "free_blocks") / blocks,
+            "running": float_column(steps, "running"),
+            "waiting": float_column(steps, "waiting"),
+            "held": 1.0 - float_column(steps, "free_blocks") / blocks,
         }
         ends = steps["end"].combine_chunks()
         last = np.asarray(ends.offsets)[1:] - 1
         end = np.asarray(ends.values)[last]
-        self.times += time_points(name, _floats(steps, "start"), end, columns)
+        self.times += time_points(name, float_column(steps, "start"), end, columns)
         self.memory += memory_points(name, run.summary["memory"])
         self.tenants += tenant_points(
             name,
             requests["tenant"].to_numpy(),
             self.loads[name].columns["ttft_s"],
-            _floats(requests, "output_tokens"),
+            float_column(requests, "output_tokens"),
         )
 
 
@@ -172,20 +171,8 @@ def _against_measured(told: _Told) -> list[Section]:
 def _errors(measured: dict[str, Any], simulated: dict[str, Any]) -> list[list[str]]:
     rows = []
     for name, path in METRICS.items():
-        true, said = _look_up(measured, path), _look_up(simulated, path)
+        true, said = look_up(measured, path), look_up(simulated, path)
         error = "-" if not true or said is None else f"{100 * (said / true - 1):+.2f} %"
         label, unit = LABELS[name]
         rows.append([label, format_figure(true, unit), format_figure(said, unit), error])
     return rows
-
-
-def _look_up(summary: dict[str, Any], path: Sequence[str]) -> Any:
-    value: Any = summary
-    for key in path:
-        value = None if value is None else value[key]
-    return value
-
-
-def _floats(table: Any, name: str) -> Floats:
-    values: Floats = table[name].to_numpy().astype(np.float64)
-    return values

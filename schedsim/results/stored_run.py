@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from schedsim.errors import ResultError
 from schedsim.results.decision_file import DECISIONS, not_a_run
 from schedsim.results.directory import MANIFEST
+from schedsim.results.quantiles import Floats
 from schedsim.results.summary import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -134,3 +137,9 @@ def _json(path: Path) -> dict[str, Any]:
 def _check_there(path: Path) -> None:
     if not path.is_file():
         raise ResultError(f"{path} does not exist; run it again")
+
+
+def float_column(table: "pyarrow.Table", name: str) -> Floats:
+    """A column of a run's table; NaN where it holds nothing."""
+    values: Floats = table.column(name).to_numpy().astype(np.float64)
+    return values

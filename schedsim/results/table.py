@@ -68,14 +68,15 @@ def table_rows(summaries: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The rows of that table, each its label and a cell for each summary."""
     rows = []
     for label, path, unit in _ROWS:
-        values = [_look_up(summary, path) for summary in summaries]
+        values = [look_up(summary, path) for summary in summaries]
         optional = path[0] == "goodput" or label in _ONLY_IF_ANY
         if not optional or any(values):
             rows.append([label, *(format_figure(value, unit) for value in values)])
     return rows
 
 
-def _look_up(summary: dict[str, Any], path: tuple[str, ...]) -> Any:
+def look_up(summary: dict[str, Any], path: Sequence[str]) -> Any:
+    """The value at `path` in a summary; None where a section of it is."""
     value: Any = summary
     for key in path:
         value = None if value is None else value[key]
