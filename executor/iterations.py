@@ -29,22 +29,18 @@ class Iterations:
     `warm_up`; others are launched kernel by kernel.
     """
 
-    def __init__(
-        self, decoder: KernelDecoder, store: KVStore, inputs: KernelInputs, *, in_one_piece: bool
-    ) -> None:
-        """`in_one_piece`: the inputs' table has the first block of each sequence, no more."""
+    def __init__(self, decoder: KernelDecoder, store: KVStore, inputs: KernelInputs) -> None:
         shape = decoder.config.shape
         self._decoder = decoder
         self._store = store
         self._inputs = inputs
-        self._in_one_piece = in_one_piece
         self._heads = (shape.heads, shape.kv_heads, shape.head_dim)
         self._plan = DecodePlan(
             inputs.max_rows, *self._heads, dtype=decoder.dtype, device=decoder.device
         )
         self._graphs = Graphs(decoder.device)
         self._sizes = decode_sizes(inputs.max_rows)
-        self._room = MixedRoom(MIXED_SIZES, inputs, self._plan_with_room, in_one_piece=in_one_piece)
+        self._room = MixedRoom(MIXED_SIZES, inputs, self._plan_with_room)
 
     def warm_up(self) -> None:
         """Compile every kernel and capture the graphs; before the first message is sent.
@@ -55,7 +51,7 @@ class Iterations:
             self._graphs.capture(("mixed", size), partial(self._mixed, size))
         for size in reversed(self._sizes):
             self._graphs.capture(("decode", size), partial(self._decode, size))
-        width = 1 if self._in_one_piece else TABLE_STEP
+        width = 1 if self._inputs.in_one_piece else TABLE_STEP
         for tokens in WARM_UP_TOKENS:
             fields, blocks = np.zeros((4, tokens), dtype=np.int64), np.zeros((1, width), np.int32)
             chunks = ChunkInputs(fields, [tokens], [tokens], blocks, [tokens - 1], [])
@@ -92,7 +88,7 @@ class Iterations:
         token_ids, positions, slots, contexts = inputs.fields[:, :size]
         batch = KernelBatch(
             token_ids, positions, slots, contexts, None, self._plan,
-            self._first_of(inputs.table[:size]),
+            inputs.as_read(inputs.table[:size]),
         )  # fmt: skip
         return self._sample(self._decoder.run(batch, self._store))
 
@@ -124,17 +120,13 @@ class Iterations:
             contexts,
             to_device(rows, inputs.device, torch.int64),
             self._plan if count else None,
-            self._first_of(inputs.table[:count]) if count else None,
+            inputs.as_read(inputs.table[:count]) if count else None,
             plan,
-            self._first_of(to_device(chunks.blocks, inputs.device)),
+            inputs.as_read(to_device(chunks.blocks, inputs.device)),
             first_chunk_row=count,
         )
         logits = decoder.run(batch, self._store)
         return self._sample(logits) if num_sampled else None
-
-    def _first_of(self, table: Tensor) -> Tensor:
-        """A table as the kernels take it: its only column where sequences lie in one piece."""
-        return table[:, 0] if self._in_one_piece else table
 
     def _sample(self, logits: Tensor) -> Tensor:
         rows = len(logits)

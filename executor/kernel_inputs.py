@@ -67,6 +67,7 @@ class KernelInputs:
 
         self.max_rows = max_rows
         self.device = device
+        self.in_one_piece = table_width == 1
         self.fields = zeros(4, max_rows)
         self.context_lengths = zeros(max_rows, dtype=torch.int32)
         self.seeds = zeros(max_rows)
@@ -112,6 +113,10 @@ class KernelInputs:
         decode_inputs(
             self._message, self.fields, self.context_lengths, self.seeds, self.table, rows=rows
         )
+
+    def as_read(self, table: Tensor) -> Tensor:
+        """A table of blocks as the kernels take it: its only column for sequences in one piece."""
+        return table[:, 0] if self.in_one_piece else table
 
     def rows_of(self, message: Tensor, count: int) -> npt.NDArray[np.int32]:
         """Context lengths, token ids and slots [3, count] of a message, on the host."""

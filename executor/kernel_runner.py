@@ -105,7 +105,7 @@ class KernelRunner:
         self._inputs = KernelInputs(
             max_seqs, self._rows.table.shape[1], temperature=temperature, device=decoder.device
         )
-        self._iterations = Iterations(decoder, store, self._inputs, in_one_piece=self._in_one_piece)
+        self._iterations = Iterations(decoder, store, self._inputs)
         self._mover = BlockMover(store, self._rows)
         self._visible = [
             torch.zeros(max_seqs, dtype=torch.int64, pin_memory=decoder.device.type == "cuda")

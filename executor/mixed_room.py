@@ -29,14 +29,11 @@ class MixedRoom:
         sizes: Sequence[int],
         inputs: KernelInputs,
         make_plan: Callable[[int, int], PrefillPlan],
-        *,
-        in_one_piece: bool,
     ) -> None:
         """`make_plan(tokens, sequences)` gives a plan with so much room."""
         device = inputs.device
         self.sizes = list(sizes)
         self._inputs = inputs
-        self._in_one_piece = in_one_piece
         self._fields = torch.zeros(4 * max(sizes), dtype=torch.int64, device=device)
         self._blocks = torch.zeros(
             MAX_CHUNKS, inputs.table.shape[1], dtype=torch.int32, device=device
@@ -73,7 +70,6 @@ class MixedRoom:
         inputs = self._inputs
         decodes = min(size, inputs.max_rows)
         plan.build(inputs.context_lengths[:decodes])
-        table = inputs.table[:decodes]
         token_ids, positions, slots, contexts = self._fields[: 4 * size].view(4, size)
         return KernelBatch(
             token_ids,
@@ -82,8 +78,8 @@ class MixedRoom:
             contexts,
             self._sampled[: min(size, inputs.max_rows)],
             plan,
-            table[:, 0] if self._in_one_piece else table,
+            inputs.as_read(inputs.table[:decodes]),
             self._plans[size],
-            self._blocks[:, 0] if self._in_one_piece else self._blocks,
+            inputs.as_read(self._blocks),
             first_chunk_row=0,
         )
