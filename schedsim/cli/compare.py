@@ -81,24 +81,36 @@ def print_comparison(comparison: Comparison) -> None:
 
 def comparison_table(comparison: Comparison) -> Table:
     """A row a metric: the baseline with its interval, then each arm and its difference."""
-    base, *others = comparison.arms
     table = Table(show_edge=False, pad_edge=False)
-    table.add_column(
-        f"{comparison.window} window" if comparison.window == "steady" else "whole run"
-    )
+    first, base, *others = comparison_headings(comparison)
+    table.add_column(first)
     table.add_column(base, justify="right", overflow="fold")
-    for arm in others:
+    for arm, difference in zip(others[::2], others[1::2], strict=True):
         table.add_column(arm, justify="right", overflow="fold")
-        table.add_column(f"less {base}", overflow="fold")
-    for metric in comparison.metrics:
-        cells = [value_in_words(comparison, base, metric)]
-        for arm in others:
-            cells += [
-                value_in_words(comparison, arm, metric),
-                difference_in_words(comparison, arm, metric),
-            ]
-        table.add_row(metric_label(metric)[0], *cells)
+        table.add_column(difference, overflow="fold")
+    for row in comparison_rows(comparison):
+        table.add_row(*row)
     return table
+
+
+def comparison_headings(comparison: Comparison) -> list[str]:
+    """Those of `comparison_rows`."""
+    base, *others = comparison.arms
+    window = "steady window" if comparison.window == "steady" else "whole run"
+    return [window, base, *(text for arm in others for text in (arm, f"less {base}"))]
+
+
+def comparison_rows(comparison: Comparison) -> list[list[str]]:
+    """The cells of each metric: its name, the baseline, then each arm and its difference."""
+    base, *others = comparison.arms
+    rows = []
+    for metric in comparison.metrics:
+        row = [metric_label(metric)[0], value_in_words(comparison, base, metric)]
+        for arm in others:
+            row.append(value_in_words(comparison, arm, metric))
+            row.append(difference_in_words(comparison, arm, metric))
+        rows.append(row)
+    return rows
 
 
 def metric_label(metric: str) -> tuple[str, str]:

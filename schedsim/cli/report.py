@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from schedsim.cli.compare import difference_in_words, method_in_words, metric_label, value_in_words
+from schedsim.cli.compare import comparison_headings, comparison_rows, method_in_words
 from schedsim.cli.errors import user_errors
 from schedsim.cli.output_file import Force, check_file
 from schedsim.cli.side_by_side import note
@@ -96,15 +96,6 @@ def _on_runs(paths: Sequence[Path], title: str | None) -> Report:
 
 
 def _differences(comparison: Comparison) -> Table:
-    base, *others = comparison.arms
-    headings = ["whole run", base]
-    for arm in others:
-        headings += [arm, f"less {base}"]
-    rows = []
-    for metric in comparison.metrics:
-        row = [metric_label(metric)[0], value_in_words(comparison, base, metric)]
-        for arm in others:
-            row.append(value_in_words(comparison, arm, metric))
-            row.append(difference_in_words(comparison, arm, metric))
-        rows.append(row)
-    return Table(headings, rows, method_in_words(comparison))
+    return Table(
+        comparison_headings(comparison), comparison_rows(comparison), method_in_words(comparison)
+    )

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from schedsim.errors import ConfigError, SchedsimError
 from schedsim.experiments.reproductions.base import Figure, Reproduction, Row, Trial
 from schedsim.results.directory import RunDirectory
+from schedsim.results.manifest import package_version
 
 SCHEMA_VERSION = 1
 
@@ -106,7 +106,7 @@ def _manifest(
         "notes": list(reproduction.notes),
         "scale": scale,
         "seed": seed,
-        "version": metadata.version("schedsim"),
+        "version": package_version("schedsim"),
     }
 
 
