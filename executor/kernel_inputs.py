@@ -120,7 +120,8 @@ class KernelInputs:
 
     def rows_of(self, message: Tensor, count: int) -> npt.NDArray[np.int32]:
         """Context lengths, token ids and slots [3, count] of a message, on the host."""
-        rows = message.numpy()[HEADER : HEADER + ROW_FIELDS * self.max_rows]
+        words: npt.NDArray[np.int32] = message.numpy()
+        rows = words[HEADER : HEADER + ROW_FIELDS * self.max_rows]
         return rows.reshape(ROW_FIELDS, self.max_rows)[:, :count]
 
 
