@@ -73,8 +73,9 @@ class MultiBin(Static):
 
     A batch is formed when a bin holds `batch_size` requests that are in none, or, of fewer, when
     the first of them has waited `max_wait` seconds. The empty engine takes the batch that was
-    formed first; what does not fit of it is the next batch. `edges` are the bounds of the bins in
-    tokens, as 64/256/1024; without them bins hold equal shares of the predictions seen so far.
+    formed first; what does not fit of it is the next batch, and who is preempted waits in its bin
+    for another. `edges` are the bounds of the bins in tokens, as 64/256/1024; without them bins
+    hold equal shares of the predictions seen so far.
     """
 
     name: ClassVar[str] = "multi-bin"
@@ -87,7 +88,7 @@ class MultiBin(Static):
     _bin_of: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _formed: deque[_Batch] = field(default_factory=deque, init=False, repr=False)
     _open: list[list[float]] = field(init=False, repr=False)  # arrivals, of each bin
-    _current: int = field(default=0, init=False, repr=False)
+    _batch: _Batch = field(default=_Batch(0.0, 0, 0), init=False, repr=False)
 
     def __post_init__(self) -> None:
         Static.__post_init__(self)
@@ -101,26 +102,18 @@ class MultiBin(Static):
         self._bin_of[request.id] = self._binning.assign(request)
         return True
 
-    def schedule(self, step: Step) -> None:
-        """Run the batch, or begin the next one."""
-        if step.num_running:
-            step.run_decodes()
-            return
+    def next_batch(self, step: Step) -> int:
+        """The batch that was formed first."""
         self._close_overdue(step.now)
         if not self._formed:
-            return
-        batch = self._formed.popleft()
-        self._current = batch.bin
-        left = batch.size
-        while (
-            left
-            and step.seats
-            and (request := step.first_waiting) is not None
-            and step.admit(request, request.prompt_tokens, self.reservation(request, 0))
-        ):
-            left -= 1
-        if left:
-            self._formed.appendleft(batch._replace(size=left))
+            return 0
+        self._batch = self._formed.popleft()
+        return self._batch.size
+
+    def left_over(self, requests: int) -> None:
+        """They are the next batch."""
+        if requests:
+            self._formed.appendleft(self._batch._replace(size=requests))
 
     def group(self, request: Request) -> int:
         """Its bin."""
@@ -128,7 +121,7 @@ class MultiBin(Static):
 
     def group_key(self, group: int) -> bool:
         """The bin of the batch that begins goes first."""
-        return group != self._current
+        return group != self._batch.bin
 
     def wake_at(self, step: Step) -> float | None:
         """When the first batch is formed by waiting."""
@@ -147,6 +140,10 @@ class MultiBin(Static):
         if len(waiting) >= self.batch_size:
             self._formed.append(_Batch(step.now, number, len(waiting)))
             waiting.clear()
+
+    def on_preempt(self, request: Request, step: Step) -> None:
+        """It is in no batch any more."""
+        insort(self._open[self._bin_of[request.id]], request.arrival)
 
     def on_finish(self, request: Request, step: Step) -> None:
         """It is forgotten."""

@@ -17,6 +17,7 @@ from schedsim.policies import (
     VLLM011,
     VLLM019,
     VLLM033,
+    MultiBin,
     Policy,
     Sarathi,
     Static,
@@ -123,7 +124,21 @@ POLICY_STRATEGIES: dict[str, st.SearchStrategy[Policy]] = {
     **{version.name: versions_of_vllm(version) for version in (VLLM, VLLM033, VLLM019, VLLM011)},
     "vllm-v0": VLLM_V0,
     "sarathi": st.builds(Sarathi, st.sampled_from([1, 8, 64]), st.sampled_from([0.0, 0.01, 0.2])),
-    "static": st.builds(Static, st.integers(1, 5), st.sampled_from([0.0, 0.5])),
+    "static": st.builds(
+        Static,
+        st.integers(1, 5),
+        st.sampled_from([0.0, 0.5]),
+        reserve=st.sampled_from(["limit", "prompt"]),
+        order=st.sampled_from(["arrival", "predicted"]),
+        prefill_tokens=st.sampled_from([0, 1, 9, 40]),
+    ),
+    "multi-bin": st.builds(
+        MultiBin,
+        st.integers(1, 5),
+        bins=st.integers(1, 3),
+        reserve=st.sampled_from(["limit", "prompt"]),
+        prefill_tokens=st.sampled_from([0, 9]),
+    ),
     **REFERENCE_STRATEGIES,
 }
 

@@ -7,6 +7,7 @@ import pytest
 
 from schedsim.errors import ConfigError
 from schedsim.policies import VLLM, VLLM011, VLLM019, VLLM033, Policy, Sarathi, Static, VLLMv0
+from schedsim.predictors import Oracle
 from schedsim.request import Request, Status
 from schedsim.scheduler import Step
 from tests.core.harness import Jobs, Run, simulate
@@ -351,6 +352,41 @@ def test_static_reserves_output_limits_and_never_preempts() -> None:
     busy = simulate(Static(), Jobs([5] * 60, outputs, limits=[40] * 60), blocks=60)
     assert preemptions(busy) == [0] * 60
     assert max(len(i.blocks) for i in busy.iterations) < 8, "memory binds before the batch size"
+
+
+def test_static_lets_the_memory_manager_foresee_and_preempts_the_last_where_it_is_short() -> None:
+    jobs = Jobs([4] * 3, [9, 9, 2], limits=[50] * 3)
+    run = simulate(Static(batch_size=3, reserve="prompt"), jobs, blocks=5)
+    assert [i.admitted for i in run.iterations if i.admitted] == [[0, 1, 2], [1, 2]]
+    assert preemptions(run) == [0, 1, 1]
+    assert all(request.status is Status.FINISHED for request in run.requests.values())
+    exact = simulate(
+        Static(batch_size=3, reserve="prompt"),
+        jobs,
+        blocks=6,
+        memory="contiguous,reserve=predicted",
+        predictor=Oracle(),
+    )
+    assert [i.admitted for i in exact.iterations if i.admitted] == [[0], [1, 2]]
+    assert preemptions(exact) == [0] * 3
+
+
+def test_static_in_the_order_of_predictions_makes_batches_of_likes() -> None:
+    jobs = Jobs([4] * 6, [9, 2, 30, 8, 3, 29], limits=[30] * 6)
+    run = simulate(Static(batch_size=2, order="predicted"), jobs, predictor=Oracle())
+    assert [i.admitted for i in run.iterations if i.admitted] == [[1, 4], [3, 0], [5, 2]]
+
+
+def test_static_prefills_whole_prompts_slice_by_slice_before_anybody_decodes() -> None:
+    jobs = Jobs([4, 6, 20, 3, 1, 1], [3] * 6)
+    run = simulate(Static(batch_size=5, prefill_tokens=10), jobs)
+    first = run.iterations[:4]
+    assert [i.tokens for i in first] == [
+        {0: 4, 1: 6},
+        {2: 20},
+        {3: 3, 4: 1},
+        dict.fromkeys(range(5), 1),
+    ]
 
 
 def test_static_mean_batch_time_is_the_closed_form() -> None:
