@@ -26,7 +26,8 @@ class RunSettings(BaseModel):
     `blocks` from the memory that the model leaves on the GPU, `token_budget`, `memory` and
     `decision_lag` by the policy, `max_model_len` by the model and the cache, `max_output` by the
     trace's column or the context, `estimator` (what policies may ask for step times) the step time
-    itself, or the roofline where that is a record.
+    itself, or the roofline where that is a record, `memory_predictor` (what memory is reserved by)
+    the `predictor`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,7 @@ class RunSettings(BaseModel):
     decision_lag: int | None = Field(None, ge=0, le=1)
     max_output: str | None = None
     predictor: str = "none"
+    memory_predictor: str | None = None
     arrivals: str | None = None
     concurrency: int | None = Field(None, ge=1)
     rate_scale: float = Field(1.0, gt=0, allow_inf_nan=False)

@@ -27,7 +27,8 @@ class Request:
     Policies read, the scheduler writes. Times are in seconds. `order` is the place in the running
     list: smaller runs first; it is set at each admission. While the request is in a decode set its
     progress is lazy: `_computed` is an offset to the set's counter, `_generated` what was emitted
-    outside the set; both are made real when it leaves.
+    outside the set; both are made real when it leaves. `foreseen_output` is what memory is reserved
+    by where that is not `predicted_output`.
     """
 
     id: int
@@ -40,6 +41,7 @@ class Request:
     ttft_slo: float | None = None
     tpot_slo: float | None = None
     predicted_output: float | None = None
+    foreseen_output: float | None = None
 
     status: Status = Status.WAITING
     reason: str = ""

@@ -68,6 +68,13 @@ Predictor = Annotated[
         rich_help_panel=LOAD,
     ),
 ]
+MemoryPredictor = Annotated[
+    str | None,
+    typer.Option(
+        help="What memory is reserved by, as --predictor; default: what --predictor says.",
+        rich_help_panel=LOAD,
+    ),
+]
 DecisionLag = Annotated[
     int | None,
     typer.Option(

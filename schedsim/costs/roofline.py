@@ -20,7 +20,10 @@ class RooflineAssumptions:
     `compute_efficiency` and `bandwidth_efficiency` are the shares of peak arithmetic and memory
     bandwidth that good kernels reach. `overhead_ms` is launch and host time of an iteration that
     does not overlap with the GPU's work, `request_overhead_ms` the same for each request in it.
-    `link_latency_us` is paid by each all-reduce, beside its bytes.
+    `link_latency_us` is paid by each all-reduce, beside its bytes. Attention has efficiencies of
+    its own: `attention_efficiency` of its arithmetic, `kv_efficiency` of its reading of keys and
+    values (None: as everything else). Moved blocks are read and written at `copy_gb_per_s`, both
+    counted (None: at the bandwidth).
     """
 
     compute_efficiency: float = 0.7
@@ -28,12 +31,21 @@ class RooflineAssumptions:
     overhead_ms: float = 1.0
     request_overhead_ms: float = 0.005
     link_latency_us: float = 10.0
+    attention_efficiency: float | None = None
+    kv_efficiency: float | None = None
+    copy_gb_per_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("compute_efficiency", "bandwidth_efficiency"):
+        for name in (
+            "compute_efficiency", "bandwidth_efficiency", "attention_efficiency", "kv_efficiency",
+        ):  # fmt: skip
             value = getattr(self, name)
-            if not 0.0 < value <= 1.0:
+            if value is not None and not 0.0 < value <= 1.0:
                 raise ConfigError(f"roofline: {name}={value} is not above 0 and up to 1")
+        if self.copy_gb_per_s is not None and not 0.0 < self.copy_gb_per_s < math.inf:
+            raise ConfigError(
+                f"roofline: copy_gb_per_s={self.copy_gb_per_s} is not above 0 and finite"
+            )
         for name in ("overhead_ms", "request_overhead_ms", "link_latency_us"):
             value = getattr(self, name)
             if not 0.0 <= value < math.inf:
@@ -87,6 +99,13 @@ class RooflineCost:
         kv_bytes = model.kv_bytes_per_token_on_gpu(degree)
         flops = degree * (gpu.bf16_tflops * 1e12 * assumed.compute_efficiency)
         bandwidth = gpu.memory_gb_per_s * 1e9 * assumed.bandwidth_efficiency
+        attention_flops, kv_bandwidth, copy_bandwidth = flops, bandwidth, bandwidth
+        if assumed.attention_efficiency is not None:
+            attention_flops = degree * (gpu.bf16_tflops * 1e12 * assumed.attention_efficiency)
+        if assumed.kv_efficiency is not None:
+            kv_bandwidth = gpu.memory_gb_per_s * 1e9 * assumed.kv_efficiency
+        if assumed.copy_gb_per_s is not None:
+            copy_bandwidth = assumed.copy_gb_per_s * 1e9
         layers = model.layers * model.layer_parameters
         all_reduces = 2 * model.layers if degree > 1 else 0
         # A ring all-reduce sends each byte 2·(n - 1)/n times over every GPU's link.
@@ -99,10 +118,10 @@ class RooflineCost:
         self._set("_sampled", 2 * model.head_parameters / flops)
         head_bytes = model.head_parameters * model.bytes_per_value
         self._set("_head_weights", head_bytes / (degree * bandwidth))
-        self._set("_attention", 4 * model.heads * model.head_dim * model.layers / flops)
-        self._set("_kv_token", kv_bytes / bandwidth)
+        self._set("_attention", 4 * model.heads * model.head_dim * model.layers / attention_flops)
+        self._set("_kv_token", kv_bytes / kv_bandwidth)
         self._set("_swap_block", kv_bytes * self.block_size / (gpu.host_gb_per_s * 1e9))
-        self._set("_copy_block", 2 * kv_bytes * self.block_size / bandwidth)
+        self._set("_copy_block", 2 * kv_bytes * self.block_size / copy_bandwidth)
         self._set("_link_token", all_reduces * message / (gpu.link_gb_per_s * 1e9))
 
     def seconds(self, shape: BatchShape) -> float:

@@ -28,7 +28,7 @@ from schedsim.memory import make_kv_cache, make_manager
 from schedsim.output_limit import default_form, limit_outputs
 from schedsim.policies import Policy
 from schedsim.policies.loading import make_policy
-from schedsim.predictors import make_predictor
+from schedsim.predictors import Predictor, make_predictor
 from schedsim.results import SLO, build_manifest
 from schedsim.scheduler import Scheduler
 from schedsim.simulator import Simulation
@@ -197,11 +197,15 @@ def prepare_engine(
     max_output = settings.max_output or default_form(trace)
     outputs = limit_outputs(trace, max_output, sizes.max_model_len)
     content = Content.of(trace, outputs)
-    # A stream of its own: the arrivals' is that of the seed itself, as in `trace convert`.
-    predictor_rng = np.random.default_rng(np.random.SeedSequence(settings.seed).spawn(1)[0])
-    predictor = make_predictor(
-        settings.predictor, predictor_rng, outputs.tokens, trace.predicted_output
-    )
+    # Streams of their own: the arrivals' is that of the seed itself, as in `trace convert`.
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(settings.seed).spawn(2)]
+
+    def predictor_of(spec: str, rng: np.random.Generator) -> Predictor:
+        return make_predictor(spec, rng, outputs.tokens, trace.predicted_output)
+
+    predictor = foreseer = predictor_of(settings.predictor, streams[0])
+    if settings.memory_predictor is not None:
+        foreseer = predictor_of(settings.memory_predictor, streams[1])
     scheduler = Scheduler(
         policy,
         make_kv_cache(memory, sizes.blocks, sizes.block_size, content, sizes.max_model_len),
@@ -210,6 +214,7 @@ def prepare_engine(
         max_model_len=sizes.max_model_len,
         decision_lag=lag,
         predictor=predictor,
+        memory_predictor=None if foreseer is predictor else foreseer,
         estimator=estimator.seconds,
     )
     notes = list(sizes.notes)
@@ -241,7 +246,7 @@ def prepare_engine(
         concurrency=settings.concurrency,
         ttft_slo=settings.slo_ttft,
         tpot_slo=settings.slo_tpot,
-        delay=predictor.latency,
+        delay=max(predictor.latency, foreseer.latency),
     )
     return PreparedEngine(scheduler, load, content, slo, resolved, tuple(notes))
 

@@ -33,8 +33,11 @@ class Foresight:
         """Prompt and output that `request` is expected to reach once it has `generated` tokens."""
         limit = request.output_limit
         output = limit
-        if self.mode != "limit" and request.predicted_output is not None:
-            output = max(1, math.ceil(request.predicted_output * (1 + self.margin)))
+        predicted = request.foreseen_output
+        if predicted is None:
+            predicted = request.predicted_output
+        if self.mode != "limit" and predicted is not None:
+            output = max(1, math.ceil(predicted * (1 + self.margin)))
             while output <= generated and output < limit:
                 output *= 2
         return request.prompt_tokens + min(output, limit)

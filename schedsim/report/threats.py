@@ -29,7 +29,7 @@ def threats_of_sweep(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     sources = {row["step_time"] for row in rows}
     if "roofline" in sources:
         found.append(_ROOFLINE)
-    if any(parse_spec(row["predictor"]).name == "oracle" for row in rows):
+    if any(map(_knows_lengths, rows)):
         found.append(_ORACLE)
     if len({row["seed"] for row in rows}) == 1:
         found.append(
@@ -63,8 +63,8 @@ _ROOFLINE = (
     "is off."
 )
 _ORACLE = (
-    "The predictor is an oracle: policies know the length of each output, which no real engine "
-    "does."
+    "The predictor is an oracle: policies or the memory know the length of each output, which no "
+    "real engine does."
 )
 
 
@@ -111,12 +111,14 @@ def _on_what_is_compared(manifests: Mapping[str, dict[str, Any]]) -> list[str]:
 
 
 def _on_prediction(manifests: Mapping[str, dict[str, Any]]) -> list[str]:
-    oracles = [
-        name
-        for name, m in manifests.items()
-        if parse_spec(m["config"]["predictor"]).name == "oracle"
-    ]
-    return [_ORACLE] if oracles else []
+    knows = any(_knows_lengths(manifest["config"]) for manifest in manifests.values())
+    return [_ORACLE] if knows else []
+
+
+def _knows_lengths(settings: Mapping[str, Any]) -> bool:
+    """Whether an oracle tells policies or memory the lengths; older runs have one predictor."""
+    specs = (settings["predictor"], settings.get("memory_predictor") or "none")
+    return any(parse_spec(spec).name == "oracle" for spec in specs)
 
 
 def _on_load(manifests: Mapping[str, dict[str, Any]]) -> list[str]:

@@ -57,9 +57,13 @@ class Scheduler:
         max_model_len: int = 8192,
         decision_lag: int = 0,
         predictor: "Predictor | None" = None,
+        memory_predictor: "Predictor | None" = None,
         estimator: Callable[[BatchShape], float] | None = None,
     ) -> None:
-        """`token_budget` None takes the policy's default; `estimator` answers `step.estimate`."""
+        """`token_budget` None takes the policy's default; `estimator` answers `step.estimate`.
+
+        `memory_predictor` says what memory is reserved by, if not by what `predictor` says.
+        """
         assert decision_lag in (0, 1), "no engine decides more than one iteration ahead"
         self.policy = policy
         self.kv_cache = kv_cache
@@ -68,6 +72,7 @@ class Scheduler:
         self.token_budget = token_budget or 0
         self.decision_lag = decision_lag
         self.predictor = predictor
+        self.memory_predictor = memory_predictor
         self.estimator = estimator
         kv_cache.decodes_ahead = decision_lag > 0
         self.token_log = TokenLog()
@@ -101,7 +106,7 @@ class Scheduler:
         self._has_on_finish = overrides(policy, "on_finish")
         self._is_steady = trusted_steady(policy)
         self.runs_to_the_end = self._is_steady and policy.runs_to_the_end
-        self._predictor_learns = predictor is not None and predictor.learns
+        self._learners = [p for p in (predictor, memory_predictor) if p is not None and p.learns]
         self._targets: dict[int, int] = {}
         self._finishing: dict[int, list[Request]] = {}
         self._owed: list[Request] = []
@@ -169,6 +174,8 @@ class Scheduler:
         """
         if self.predictor is not None:
             request.predicted_output = self.predictor.predict(request, output_tokens)
+        if self.memory_predictor is not None:
+            request.foreseen_output = self.memory_predictor.predict(request, output_tokens)
         step = self._step
         step.now = now
         try:
@@ -658,9 +665,8 @@ class Scheduler:
         for request in completion.finished:
             request.status = Status.FINISHED
             request.finished = end
-            if self._predictor_learns:
-                assert self.predictor is not None, "nobody learns"
-                self.predictor.observe(request, self._targets[request.id])
+            for learner in self._learners:
+                learner.observe(request, self._targets[request.id])
             asks = self._has_release and request not in self.queue
             if asks and self._release(request) is Release.BATCH_END:
                 insort(self.padding, request, key=_by_order)

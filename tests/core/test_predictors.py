@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import schedsim
 from schedsim.errors import ConfigError
 from schedsim.policies import Policy
 from schedsim.predictors import make_predictor
@@ -167,3 +168,33 @@ def test_noise_does_not_depend_on_who_was_rejected_before() -> None:
         )
         seen.append([policy.seen[number] for number in (0, 2, 4)])
     assert seen[0] == seen[1]
+
+
+def test_memory_reserves_by_a_predictor_of_its_own() -> None:
+    """Batches in the order of one prediction, room by the other."""
+    trace = schedsim.generate("azure-conv", 60, seed=2)
+
+    def served(**predictors: str) -> tuple[list[int], int]:
+        """Outputs in the order of admission, and blocks moved by who outgrew a prediction."""
+        result = schedsim.simulate(
+            trace,
+            "static,batch_size=8,reserve=prompt,order=predicted",
+            memory="contiguous,reserve=predicted",
+            arrivals="burst",
+            blocks=4000,
+            **predictors,
+        )
+        requests = result.requests.sort_values(["admitted", "request"])
+        return requests["output_tokens"].tolist(), result.summary["copied_blocks"]
+
+    exact = served(predictor="oracle")
+    assert exact == served(predictor="oracle", memory_predictor="oracle")
+    batches = [sorted(exact[0][start : start + 8]) for start in range(0, 60, 8)]
+    assert [length for batch in batches for length in batch] == sorted(exact[0])
+    assert exact[1] == 0
+    sized_by_noise = served(predictor="oracle", memory_predictor="lognormal,sigma=1")
+    assert sized_by_noise[0] == exact[0]
+    assert sized_by_noise[1] > 0
+    sorted_by_noise = served(predictor="lognormal,sigma=1", memory_predictor="oracle")
+    assert sorted_by_noise[0] != exact[0]
+    assert sorted_by_noise[1] == 0

@@ -195,8 +195,28 @@ def test_the_manifest_holds_model_gpu_and_every_assumption() -> None:
         "request_overhead_ms=inf",
         "link_latency_us=nan",
         "link_latency_us=fast",
+        "attention_efficiency=2",
+        "kv_efficiency=0",
+        "copy_gb_per_s=0",
     ],
 )
 def test_an_assumption_out_of_range_is_named(parameter: str) -> None:
     with pytest.raises(ConfigError, match=parameter.partition("=")[0]):
         make_step_cost(f"roofline,{parameter}", load_model("llama-3-8b"), load_gpu("h100"))
+
+
+def test_attention_reads_and_moves_at_rates_of_their_own() -> None:
+    plain = RooflineCost(TOY_MODEL, TOY_GPU, 1, IDEAL)
+
+    def longer(batch: BatchShape, **rates: float) -> float:
+        own = RooflineCost(TOY_MODEL, TOY_GPU, 1, replace(IDEAL, **rates))
+        return 1e6 * (own.seconds(batch) - plain.seconds(batch))
+
+    prefill, decode = shape_of([(4, 2)]), shape_of([], [8, 10])
+    moved = replace(decode, copied_blocks=3)
+    arithmetic = 4 * 2 * 4 * 2  # operations for each key; its bytes are half as many
+    assert longer(prefill, attention_efficiency=0.5) == pytest.approx(arithmetic * 16)
+    assert longer(decode, attention_efficiency=0.5) == pytest.approx(arithmetic * 18)
+    assert longer(decode, kv_efficiency=0.25) == pytest.approx((4 * 32 - arithmetic) * 18)
+    assert longer(decode, copy_gb_per_s=1e-4) == 0.0
+    assert longer(moved, copy_gb_per_s=1e-4) == pytest.approx(9 * 2 * 32 * 16 * 3)
