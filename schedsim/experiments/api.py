@@ -11,7 +11,7 @@ from schedsim.config import (
 )
 from schedsim.costs.base import StepCost
 from schedsim.experiments.execution import execute_policy, load_device_model
-from schedsim.experiments.runs import Outcome, RunOptions, run_policy
+from schedsim.experiments.runs import RunOptions, run_policy
 from schedsim.experiments.setup import prepare_trace
 from schedsim.policies.base import Policy
 from schedsim.results import Result
@@ -53,7 +53,7 @@ def simulate(
         policy=policy if isinstance(policy, Policy) else None,
         cost=cost,
     )
-    return _result(outcome)
+    return outcome.whole()
 
 
 def execute(
@@ -96,21 +96,10 @@ def execute(
         model=choose_model(model, execution),
         **settings,
     )
-    return _result(
-        execute_policy(
-            prepare_trace(trace, chosen),
-            chosen,
-            RunOptions(None if out is None else Path(out), check_every=check_every),
-            model=load_device_model(chosen, execution),
-            policy=policy if isinstance(policy, Policy) else None,
-        )
-    )
-
-
-def _result(outcome: Outcome) -> Result:
-    """The result of a run that came to its end; what stopped it is raised."""
-    if outcome.is_interrupted:
-        raise KeyboardInterrupt
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome.result
+    return execute_policy(
+        prepare_trace(trace, chosen),
+        chosen,
+        RunOptions(None if out is None else Path(out), check_every=check_every),
+        model=load_device_model(chosen, execution),
+        policy=policy if isinstance(policy, Policy) else None,
+    ).whole()

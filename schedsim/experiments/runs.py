@@ -57,6 +57,18 @@ class Outcome:
         """Whether the user stopped it."""
         return self.stopped is not None and self.error is None
 
+    def whole(self) -> Result:
+        """The result of a run that came to its end.
+
+        Raises:
+            SchedsimError, KeyboardInterrupt: what stopped it.
+        """
+        if self.is_interrupted:
+            raise KeyboardInterrupt
+        if self.error is not None:
+            raise self.error
+        return self.result
+
 
 def run_policy(
     trace: Trace,

@@ -16,6 +16,7 @@ import numpy as np
 
 import schedsim
 from schedsim.costs import load_model
+from schedsim.experiments.in_line import InLine, use_in_line
 from schedsim.memory import make_manager
 from schedsim.traces.trace import Trace, TraceSource
 
@@ -54,14 +55,9 @@ CASES = (
 
 @dataclass(frozen=True)
 class Use:
-    """Shares of all slots, averaged over the time in which requests wait; and requests at once."""
+    """What the slots are used for while requests wait, and what that costs."""
 
-    tokens: float
-    reserved: float
-    internal: float
-    external: float
-    free: float
-    running: float
+    shares: InLine
     preemptions: int
     moved_blocks: int
 
@@ -100,37 +96,21 @@ def measure(case: Case, trace: Trace) -> Use:
         block_size=case.block_size,
         max_model_len=CONTEXT,
     )
-    steps, summary = result.steps, result.summary
-    assert summary["requests"]["finished"] == len(trace)
-    capacity = summary["memory"]["capacity_tokens"]
-    steps = steps[steps["waiting"] > 0]
-    seconds = steps["end"].str[0] - steps["start"]
-
-    def mean(values: Any) -> float:
-        return float((values * seconds).sum() / seconds.sum())
-
+    assert result.summary["requests"]["finished"] == len(trace)
     model = load_model("opt-13b")
     token_bytes = model.kv_bytes_per_token // (2 * model.layers)
     block_size = make_manager(case.memory).own_block_size(case.block_size, token_bytes)
-    free = steps["free_blocks"] * block_size
-    held = capacity - free
-    return Use(
-        tokens=mean(steps["stored_tokens"]) / capacity,
-        reserved=mean(steps["reserved_slots"]) / capacity,
-        internal=mean(held - steps["stored_tokens"] - steps["reserved_slots"]) / capacity,
-        external=mean(steps["unusable_slots"]) / capacity,
-        free=mean(free - steps["unusable_slots"]) / capacity,
-        running=mean(steps["running"]),
-        preemptions=summary["preemptions"],
-        moved_blocks=summary["copied_blocks"],
-    )
+    shares = use_in_line(result, block_size)
+    assert shares is not None, "nobody ever waited"
+    return Use(shares, result.summary["preemptions"], result.summary["copied_blocks"])
 
 
 def row(case: Case, use: Use) -> str:
     """A line of the table."""
-    shares = [use.tokens, case.paper, use.reserved, use.internal, use.external, use.free]
+    of = use.shares
+    shares = [of.tokens, case.paper, of.reserved, of.internal, of.external, of.free]
     told = ["-" if share is None else f"{100 * share:.1f} %" for share in shares]
-    at_once = f"{use.running:.1f}" + ("" if case.paper_at_once is None else case.paper_at_once)
+    at_once = f"{of.requests:.1f}" + ("" if case.paper_at_once is None else case.paper_at_once)
     moved = use.moved_blocks * case.block_size
     return f"| {case.label} | {' | '.join(told)} | {at_once} | {use.preemptions:,} | {moved:,} |"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from schedsim.experiments.in_line import seconds_in_line
 from schedsim.experiments.reproductions.base import Row
 from schedsim.results import Result
 from schedsim.traces.trace import Trace, TraceSource
@@ -90,9 +91,7 @@ def figures_of(result: Result) -> Row:
 
 def _in_line(result: Result) -> tuple[float | None, float | None]:
     """Mean requests at once and share of slots with tokens while somebody waits."""
-    steps = result.steps
-    ends = np.array([end[-1] for end in steps["end"]])
-    seconds = (ends - steps["start"].to_numpy()) * (steps["waiting"].to_numpy() > 0)
+    steps, seconds = result.steps, seconds_in_line(result)
     total = float(seconds.sum())
     if total == 0.0:
         return None, None

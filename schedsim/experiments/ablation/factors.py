@@ -1,0 +1,270 @@
+"""From cells to answers: the decomposition over the changes from naive static batching to paging,
+and ratios of two cells, each with the interval over the repeats."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from schedsim.experiments.ablation.cells import (
+    BUDDY,
+    CONTINUOUS,
+    EXACT,
+    MAXIMUM,
+    NAIVE,
+    NOISY,
+    PAGED,
+    SORTED,
+    SORTED_NOISY,
+    STATIC,
+    Cell,
+    Kernel,
+    Memory,
+    Scheduling,
+)
+from schedsim.experiments.ablation.shapley import Applied, Decomposition, decompose
+from schedsim.experiments.intervals import Values
+
+LEVEL = 0.05
+"""The chance with which an interval misses."""
+
+BATCH_SIZE, ITERATIONS, LENGTHS, BLOCKS, KERNEL = CHANGES = (
+    "batch size",
+    "continuous batching",
+    "exact lengths",
+    "paging",
+    "paged kernel",
+)
+"""From naive static batches in memory reserved to the maximum, to continuous batching on paged
+memory, in the order in which they are shown."""
+
+AFTER: Mapping[str, Sequence[str]] = {
+    ITERATIONS: [BATCH_SIZE],
+    BLOCKS: [LENGTHS, KERNEL],
+}
+"""What can only be done after what: a batch has a size to tune until batching is continuous, and
+paged memory needs the kernel that reads it."""
+
+MEANINGS: Mapping[str, str] = {
+    BATCH_SIZE: "the best static batch instead of the largest that can never overflow",
+    ITERATIONS: "requests join and leave in every iteration",
+    LENGTHS: "room for prompt and true output instead of the longest context",
+    BLOCKS: "room block by block, when a token needs it",
+    KERNEL: "attention through a block table",
+}
+
+Rates = Mapping[Cell, Sequence[float]]
+"""Of each cell a rate above 0 in each repeat."""
+
+
+class Factor(NamedTuple):
+    """A ratio with its interval, None where there is one repeat."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of_logs(cls, logs: Sequence[float]) -> "Factor":
+        """The geometric mean over the repeats; Student's interval on the logarithms."""
+        values = np.array(logs)
+        mean = float(values.mean())
+        if len(values) < 2:
+            return cls(math.exp(mean), None, None)
+        half = Values.of_mean(values).estimate.half_width(LEVEL)
+        return cls(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeFactor:
+    """What a change contributes; `least` and `most` are those of any order, on the means."""
+
+    change: str
+    factor: Factor
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The decomposition of `whole`, the rate of the last system over that of the first.
+
+    `interactions` are above 1 where two changes bring more together than each alone.
+    """
+
+    first: Cell
+    last: Cell
+    whole: Factor
+    changes: list[ChangeFactor]
+    interactions: dict[tuple[str, str], Factor]
+
+
+def system(applied: Applied) -> Cell:
+    """The cell in which these changes are made."""
+    scheduling = STATIC if BATCH_SIZE in applied else NAIVE
+    if ITERATIONS in applied:
+        scheduling = CONTINUOUS
+    memory = EXACT if LENGTHS in applied else MAXIMUM
+    if BLOCKS in applied:
+        memory = PAGED
+    return Cell(scheduling, memory, "paged" if KERNEL in applied else "contiguous")
+
+
+def factors_of(rates: Rates, tuned: bool = False) -> Factors:
+    """The decomposition of the rates; from `tuned` static batching on instead of naive."""
+    made = frozenset({BATCH_SIZE} if tuned else ())
+    changes = [change for change in CHANGES if change not in made]
+    after = {change: [o for o in others if o not in made] for change, others in AFTER.items()}
+
+    def logs(applied: Applied) -> Sequence[float]:
+        return [math.log(rate) for rate in rates[system(applied | made)]]
+
+    repeats = range(len(logs(frozenset())))
+    each = [decompose(lambda a, r=r: logs(a)[r], changes, after) for r in repeats]
+    mean = decompose(lambda a: float(np.mean(logs(a))), changes, after)
+    return Factors(
+        first=system(made),
+        last=system(frozenset(CHANGES)),
+        whole=Factor.of_logs([one.total for one in each]),
+        changes=[_change(change, each, mean) for change in changes],
+        interactions={
+            pair: Factor.of_logs([one.interactions[pair] for one in each])
+            for pair in mean.interactions
+        },
+    )
+
+
+def _change(change: str, each: Sequence[Decomposition], mean: Decomposition) -> ChangeFactor:
+    of_all = mean.contributions[change]
+    return ChangeFactor(
+        change,
+        Factor.of_logs([one.contributions[change].mean for one in each]),
+        math.exp(of_all.least),
+        math.exp(of_all.most),
+    )
+
+
+class Question(NamedTuple):
+    """What the ratio of two cells answers."""
+
+    text: str
+    over: Cell
+    under: Cell
+
+
+def _question(
+    text: str,
+    over: tuple[Scheduling, Memory, Kernel],
+    under: tuple[Scheduling, Memory, Kernel],
+) -> Question:
+    return Question(text, Cell(*over), Cell(*under))
+
+
+QUESTIONS: tuple[Question, ...] = (
+    _question(
+        "continuous batching alone, over naive static",
+        (CONTINUOUS, MAXIMUM, "contiguous"),
+        (NAIVE, MAXIMUM, "contiguous"),
+    ),
+    _question(
+        "continuous batching alone, over tuned static",
+        (CONTINUOUS, MAXIMUM, "contiguous"),
+        (STATIC, MAXIMUM, "contiguous"),
+    ),
+    _question(
+        "continuous over tuned static, both with exact lengths",
+        (CONTINUOUS, EXACT, "contiguous"),
+        (STATIC, EXACT, "contiguous"),
+    ),
+    _question(
+        "continuous over tuned static, both paged",
+        (CONTINUOUS, PAGED, "paged"),
+        (STATIC, PAGED, "paged"),
+    ),
+    _question(
+        "paging on top of continuous batching",
+        (CONTINUOUS, PAGED, "paged"),
+        (CONTINUOUS, MAXIMUM, "contiguous"),
+    ),
+    _question(
+        "paging on top of tuned static",
+        (STATIC, PAGED, "paged"),
+        (STATIC, MAXIMUM, "contiguous"),
+    ),
+    _question(
+        "exact lengths without paging",
+        (CONTINUOUS, EXACT, "contiguous"),
+        (CONTINUOUS, MAXIMUM, "contiguous"),
+    ),
+    _question(
+        "noisy lengths without paging",
+        (CONTINUOUS, NOISY, "contiguous"),
+        (CONTINUOUS, MAXIMUM, "contiguous"),
+    ),
+    _question(
+        "noisy over exact lengths",
+        (CONTINUOUS, NOISY, "contiguous"),
+        (CONTINUOUS, EXACT, "contiguous"),
+    ),
+    _question(
+        "buddy over first fit, exact lengths",
+        (CONTINUOUS, BUDDY, "contiguous"),
+        (CONTINUOUS, EXACT, "contiguous"),
+    ),
+    _question(
+        "paging over exact lengths",
+        (CONTINUOUS, PAGED, "paged"),
+        (CONTINUOUS, EXACT, "contiguous"),
+    ),
+    _question(
+        "paging over noisy lengths",
+        (CONTINUOUS, PAGED, "paged"),
+        (CONTINUOUS, NOISY, "contiguous"),
+    ),
+    _question(
+        "static by exact length over mixed static, exact lengths",
+        (SORTED, EXACT, "contiguous"),
+        (STATIC, EXACT, "contiguous"),
+    ),
+    _question(
+        "static by exact length over continuous, exact lengths",
+        (SORTED, EXACT, "contiguous"),
+        (CONTINUOUS, EXACT, "contiguous"),
+    ),
+    _question(
+        "static by exact length over continuous, both paged",
+        (SORTED, PAGED, "paged"),
+        (CONTINUOUS, PAGED, "paged"),
+    ),
+    _question(
+        "static by noisy length over continuous, both paged",
+        (SORTED_NOISY, PAGED, "paged"),
+        (CONTINUOUS, PAGED, "paged"),
+    ),
+    _question(
+        "the paged kernel, reserved to the maximum",
+        (CONTINUOUS, MAXIMUM, "paged"),
+        (CONTINUOUS, MAXIMUM, "contiguous"),
+    ),
+    _question(
+        "the paged kernel, paged memory (counterfactual)",
+        (CONTINUOUS, PAGED, "paged"),
+        (CONTINUOUS, PAGED, "contiguous"),
+    ),
+    _question(
+        "all of it, over naive static",
+        (CONTINUOUS, PAGED, "paged"),
+        (NAIVE, MAXIMUM, "contiguous"),
+    ),
+)
+"""Each asks of one burst what one cell serves over what another does."""
+
+
+def ratio_of(rates: Rates, question: Question) -> Factor | None:
+    """The answer, repeat by repeat; None where a cell was not run."""
+    if not {question.over, question.under} <= rates.keys():
+        return None
+    pairs = zip(rates[question.over], rates[question.under], strict=True)
+    return Factor.of_logs([math.log(over / under) for over, under in pairs])

@@ -1,0 +1,68 @@
+"""One run of a cell, and what it was worth."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schedsim.config import RunSettings
+from schedsim.experiments.in_line import InLine, use_in_line
+from schedsim.experiments.runs import run_policy
+from schedsim.experiments.setup import prepare_trace
+from schedsim.results import Result
+from schedsim.traces.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a run of a burst brought; `use` is None where nobody ever waited.
+
+    `moved_tokens` are slots copied within the device, by moves of who outgrew a prediction and by
+    compaction.
+    """
+
+    output_tokens_per_s: float
+    requests_per_s: float
+    makespan_s: float
+    finished: int
+    not_served: int
+    at_once: float
+    preemptions: int
+    recomputed_tokens: int
+    moved_tokens: int
+    use: InLine | None
+
+    @classmethod
+    def of(cls, result: Result, block_size: int) -> "Served":
+        """From the results of a run that came to its end."""
+        summary = result.summary
+        requests, rate = summary["requests"], summary["throughput"]["whole"]
+        return cls(
+            output_tokens_per_s=rate["output_tokens_per_s"] or 0.0,
+            requests_per_s=rate["requests_per_s"] or 0.0,
+            makespan_s=summary["makespan_s"] or 0.0,
+            finished=requests["finished"],
+            not_served=requests["kept"] - requests["finished"],
+            at_once=summary["batch_size"]["requests_time_weighted"] or 0.0,
+            preemptions=summary["preemptions"],
+            recomputed_tokens=summary["recomputed_tokens"],
+            moved_tokens=summary["copied_blocks"] * block_size,
+            use=use_in_line(result, block_size),
+        )
+
+
+def serve(trace: Trace, settings: RunSettings) -> Served:
+    """Simulate a burst.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        PolicyError: the run broke off.
+    """
+    return Served.of(
+        run_policy(prepare_trace(trace, settings), settings).whole(), settings.block_size
+    )
+
+
+def mean_log_rate(runs: Sequence[Served]) -> float:
+    """By which candidates are compared; -inf if one of them served nothing."""
+    rates = [run.output_tokens_per_s for run in runs]
+    return sum(map(math.log, rates)) / len(rates) if all(rates) else -math.inf
