@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from schedsim.experiments.ablation.burst import Cells
 from schedsim.experiments.ablation.cells import (
     BUDDY,
@@ -37,6 +39,12 @@ HEADROOM = 1.5
 
 TOLERANCE = 0.05
 """How far apart the highest rate that was borne and the lowest that was not may be."""
+
+TARGETS_LONG = 20
+"""How many times the target of the first token a run is long. Over the rate that can be borne for
+ever a line grows, and in a shorter run too few would have to wait too long for it to show."""
+
+LEAST_REQUESTS = 300
 
 _FIGURE = "goodput.whole.share"
 
@@ -101,16 +109,28 @@ class Capacities:
         return search.kept
 
     def _share(self, cell: Cell, candidate: Candidate, repeat: int, rate: float) -> float:
-        """The requests that met the targets, in parts of all; 0 where the line only grew."""
-        setup = self._setup
-        seed = setup.seeds[repeat]
-        settings = settings_of(setup, self._pool, cell, candidate, seed).model_copy(
+        """The requests that met the targets, in parts of all."""
+        seed = self._setup.seeds[repeat]
+        settings = settings_of(self._setup, self._pool, cell, candidate, seed).model_copy(
             update={"arrivals": f"poisson:rate={rate!r}"}
         )
-        trace = prepare_trace(self._draws[repeat], settings)
+        trace = prepare_trace(self._as_many(self._draws[repeat], rate, seed), settings)
         summary = run_policy(trace, settings).whole().summary
         share: float = summary["goodput"]["whole"]["share"]
-        return 0.0 if summary["stable"] is False else share
+        return share
+
+    def _as_many(self, draw: Trace, rate: float, seed: int) -> Trace:
+        """Requests for a run at `rate`: those of the draw, and the same again at random."""
+        target = self._setup.engine.slo_ttft
+        count = len(draw)
+        if target is not None:
+            count = max(math.ceil(TARGETS_LONG * target * rate), LEAST_REQUESTS)
+        rng = np.random.default_rng(np.random.SeedSequence([seed, len(draw), 1]))
+        more = rng.integers(0, len(draw), max(count - len(draw), 0))
+        rows = np.concatenate((np.arange(len(draw)), more))[:count]
+        return Trace(
+            np.zeros(count), draw.prompt_tokens[rows], draw.output_tokens[rows], draw.source
+        )
 
 
 def _log(rate: float | None) -> float:
