@@ -1,6 +1,6 @@
 """Every cell under one burst: candidates tried on all draws, the best one kept."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schedsim.experiments.ablation.cells import MAXIMUM, NAIVE, STATIC, Cell
@@ -29,23 +29,15 @@ class Filled:
 Cells = dict[Cell, Filled]
 
 
-def fill_cells(
-    setup: Setup,
-    pool: Pool,
-    draws: Sequence[Trace],
-    cells: Sequence[Cell],
-    progress: Callable[[], None] = lambda: None,
-) -> Cells:
-    """Run the cells, the same draws in each; `progress` is called after each cell.
+def fill_cell(
+    setup: Setup, pool: Pool, draws: Sequence[Trace], cell: Cell, others: Mapping[Cell, Filled]
+) -> Filled:
+    """Run a cell on all draws; what `others` have run already is not run again.
 
     Raises:
         ConfigError, PolicyError: a setting is wrong, or a run broke off.
     """
-    filled: Cells = {}
-    for cell in cells:
-        filled[cell] = _Cell(setup, pool, draws, cell).fill(filled)
-        progress()
-    return filled
+    return _Cell(setup, pool, draws, cell).fill(others)
 
 
 def batch_limit(pool: Pool, setup: Setup, draws: Sequence[Trace], cell: Cell) -> int:
@@ -61,7 +53,7 @@ class _Cell:
         self._setup, self._pool, self._draws, self._cell = setup, pool, draws, cell
         self._tried: dict[Candidate, Runs] = {}
 
-    def fill(self, filled: Mapping[Cell, Filled]) -> Filled:
+    def fill(self, others: Mapping[Cell, Filled]) -> Filled:
         scheduling, memory, _ = self._cell
         managers = memory.managers
         if not scheduling.is_static:
@@ -71,9 +63,9 @@ class _Cell:
         limit = batch_limit(self._pool, self._setup, self._draws, self._cell)
         size = min(naive, limit)
         if scheduling.is_tuned:
-            other = filled.get(self._cell._replace(scheduling=NAIVE))
-            if scheduling is STATIC and other is not None:
-                self._tried |= other.tried
+            naive_cell = others.get(self._cell._replace(scheduling=NAIVE))
+            if scheduling is STATIC and naive_cell is not None:
+                self._tried |= naive_cell.tried
             size = search_size(lambda b: self._value(Candidate(managers[0], b)), naive, limit)
         best = Candidate(managers[0], size)
         self._value(best)

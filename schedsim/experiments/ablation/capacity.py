@@ -78,7 +78,7 @@ class Capacities:
         waits, so the size is only a bound.
 
         Raises:
-            ConfigError, PolicyError: as `fill_cells`.
+            ConfigError, PolicyError: as `fill_cell`.
         """
         best = self._filled[cell].candidate
         candidates = {best}

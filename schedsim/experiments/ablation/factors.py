@@ -23,8 +23,14 @@ from schedsim.experiments.ablation.cells import (
     Kernel,
     Memory,
     Scheduling,
+    own_kernel,
 )
-from schedsim.experiments.ablation.shapley import Applied, Decomposition, decompose
+from schedsim.experiments.ablation.shapley import (
+    Applied,
+    Decomposition,
+    decompose,
+    feasible_sets,
+)
 from schedsim.experiments.intervals import Values
 
 LEVEL = 0.05
@@ -101,34 +107,46 @@ class Factors:
     interactions: dict[tuple[str, str], Factor]
 
 
-def system(applied: Applied) -> Cell:
-    """The cell in which these changes are made."""
+def system(applied: Applied, changes: Sequence[str] = CHANGES) -> Cell:
+    """The cell in which these of the `changes` are made; memory has its own kernel if that is none.
+
+    Raises:
+        AssertionError: an unknown change.
+    """
+    assert set(applied) <= set(CHANGES), f"unknown changes in {sorted(applied)}"
     scheduling = STATIC if BATCH_SIZE in applied else NAIVE
     if ITERATIONS in applied:
         scheduling = CONTINUOUS
     memory = EXACT if LENGTHS in applied else MAXIMUM
     if BLOCKS in applied:
         memory = PAGED
+    if KERNEL not in changes:
+        return own_kernel(scheduling, memory)
     return Cell(scheduling, memory, "paged" if KERNEL in applied else "contiguous")
 
 
-def factors_of(rates: Rates, tuned: bool = False) -> Factors:
-    """The decomposition of the rates; from `tuned` static batching on instead of naive."""
+def factors_of(
+    rates: Rates, *, tuned: bool = False, changes: Sequence[str] = CHANGES
+) -> Factors | None:
+    """The decomposition over `changes`; from `tuned` static batching on instead of naive.
+
+    None where a cell on the way has no rates.
+    """
     made = frozenset({BATCH_SIZE} if tuned else ())
-    changes = [change for change in CHANGES if change not in made]
-    after = {change: [o for o in others if o not in made] for change, others in AFTER.items()}
-
-    def logs(applied: Applied) -> Sequence[float]:
-        return [math.log(rate) for rate in rates[system(applied | made)]]
-
-    repeats = range(len(logs(frozenset())))
-    each = [decompose(lambda a, r=r: logs(a)[r], changes, after) for r in repeats]
-    mean = decompose(lambda a: float(np.mean(logs(a))), changes, after)
+    left = [change for change in changes if change not in made]
+    after = {change: [other for other in AFTER.get(change, ()) if other in left] for change in left}
+    cells = {applied: system(applied | made, changes) for applied in feasible_sets(left, after)}
+    if not set(cells.values()) <= rates.keys():
+        return None
+    logs = {applied: np.log(rates[cell]) for applied, cell in cells.items()}
+    repeats = range(len(logs[frozenset()]))
+    each = [decompose(lambda a, r=r: float(logs[a][r]), left, after) for r in repeats]
+    mean = decompose(lambda a: float(logs[a].mean()), left, after)
     return Factors(
-        first=system(made),
-        last=system(frozenset(CHANGES)),
+        first=cells[frozenset()],
+        last=cells[frozenset(left)],
         whole=Factor.of_logs([one.total for one in each]),
-        changes=[_change(change, each, mean) for change in changes],
+        changes=[_change(change, each, mean) for change in left],
         interactions={
             pair: Factor.of_logs([one.interactions[pair] for one in each])
             for pair in mean.interactions
@@ -262,9 +280,30 @@ QUESTIONS: tuple[Question, ...] = (
 """Each asks of one burst what one cell serves over what another does."""
 
 
-def ratio_of(rates: Rates, question: Question) -> Factor | None:
-    """The answer, repeat by repeat; None where a cell was not run."""
-    if not {question.over, question.under} <= rates.keys():
-        return None
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What follows from the rates of all cells by one `measure`."""
+
+    measure: str
+    factors: list[Factors]
+    ratios: list[tuple[Question, Factor]]
+
+
+def answer(measure: str, rates: Rates, changes: Sequence[str] = CHANGES) -> Answers:
+    """The decomposition from naive and from tuned static batching, and every ratio; those left out
+    ask for a cell that has no rates."""
+    found = [factors_of(rates, tuned=tuned, changes=changes) for tuned in (False, True)]
+    return Answers(
+        measure,
+        [factors for factors in found if factors is not None],
+        [
+            (question, _ratio(rates, question))
+            for question in QUESTIONS
+            if {question.over, question.under} <= rates.keys()
+        ],
+    )
+
+
+def _ratio(rates: Rates, question: Question) -> Factor:
     pairs = zip(rates[question.over], rates[question.under], strict=True)
     return Factor.of_logs([math.log(over / under) for over, under in pairs])

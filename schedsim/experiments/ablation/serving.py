@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from schedsim.config import RunSettings
 from schedsim.experiments.in_line import InLine, use_in_line
-from schedsim.experiments.runs import run_policy
+from schedsim.experiments.runs import Outcome, run_policy
 from schedsim.experiments.setup import prepare_trace
-from schedsim.results import Result
 from schedsim.traces.trace import Trace
 
 
@@ -17,7 +16,7 @@ class Served:
     """What a run of a burst brought; `use` is None where nobody ever waited.
 
     `moved_tokens` are slots copied within the device, by moves of who outgrew a prediction and by
-    compaction.
+    compaction. `notes` are those of the run.
     """
 
     output_tokens_per_s: float
@@ -30,10 +29,16 @@ class Served:
     recomputed_tokens: int
     moved_tokens: int
     use: InLine | None
+    notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, result: Result, block_size: int) -> "Served":
-        """From the results of a run that came to its end."""
+    def of(cls, outcome: Outcome, block_size: int) -> "Served":
+        """From a run.
+
+        Raises:
+            SchedsimError, KeyboardInterrupt: it did not come to its end.
+        """
+        result = outcome.whole()
         summary = result.summary
         requests, rate = summary["requests"], summary["throughput"]["whole"]
         return cls(
@@ -47,6 +52,7 @@ class Served:
             recomputed_tokens=summary["recomputed_tokens"],
             moved_tokens=summary["copied_blocks"] * block_size,
             use=use_in_line(result, block_size),
+            notes=outcome.notes,
         )
 
 
@@ -57,9 +63,7 @@ def serve(trace: Trace, settings: RunSettings) -> Served:
         ConfigError: a setting is wrong.
         PolicyError: the run broke off.
     """
-    return Served.of(
-        run_policy(prepare_trace(trace, settings), settings).whole(), settings.block_size
-    )
+    return Served.of(run_policy(prepare_trace(trace, settings), settings), settings.block_size)
 
 
 def mean_log_rate(runs: Sequence[Served]) -> float:
