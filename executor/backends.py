@@ -17,7 +17,7 @@ from schedsim.memory import KVCache
 from schedsim.specs import unknown_name
 
 if TYPE_CHECKING:
-    from schedsim.executor.execution import Runner
+    from schedsim.executor.kernel_runner import KernelRunner
 
 ATTENTIONS = ("torch", "triton")
 
@@ -63,12 +63,22 @@ def make_runner(
     max_seqs: int,
     max_model_len: int,
     temperature: float,
-) -> "Runner":
+    kernel: str | None = None,
+) -> "ModelRunner | KernelRunner":
     """What runs batches on `decoder`; `clock` tells the time where the device has none.
 
+    `kernel` paged reads keys and values by a block table even where they lie in one piece, as the
+    reference always does; contiguous needs them to.
+
     Raises:
-        ConfigError: the kernels do not take the block size; or a temperature without them.
+        ConfigError: the kernels do not take the block size; a contiguous kernel where blocks lie
+            anywhere; or a temperature without kernels.
     """
+    if kernel == "contiguous" and not kv_cache.in_one_piece:
+        raise ConfigError(
+            "--kernel contiguous reads keys and values that lie in one piece, and this memory "
+            "gives blocks from anywhere; take --memory contiguous or buddy, or leave it out"
+        )
     if type(decoder) is Decoder:
         if temperature:
             raise ConfigError(
@@ -89,6 +99,7 @@ def make_runner(
         max_seqs=max_seqs,
         max_model_len=max_model_len,
         temperature=temperature,
+        by_table=kernel == "paged",
     )
 
 

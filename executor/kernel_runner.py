@@ -73,8 +73,11 @@ class KernelRunner:
         max_seqs: int,
         max_model_len: int,
         temperature: float = 0.0,
+        by_table: bool = False,
     ) -> None:
         """`store` holds the blocks of `kv_cache`; `temperature` 0 samples greedily.
+
+        `by_table` reads by a block table even what lies in one piece.
 
         Raises:
             ConfigError: the kernels do not take its block size.
@@ -95,7 +98,7 @@ class KernelRunner:
         self._clock = clock
         self._units = units
         # Larger blocks are not consecutive units (see BlockUnits), so these go by a table.
-        self._in_one_piece = kv_cache.in_one_piece and units.per_block == 1
+        self._in_one_piece = kv_cache.in_one_piece and units.per_block == 1 and not by_table
         width = -(-max_model_len // units.tokens) + units.per_block
         width = -(-width // TABLE_STEP) * TABLE_STEP
         self._rows = DecodeRows(
@@ -113,6 +116,11 @@ class KernelRunner:
         ]
         self._turn = 0
         self._draw = 0
+
+    @property
+    def kernel(self) -> str:
+        """How attention finds keys and values: `contiguous` or `paged`."""
+        return "contiguous" if self._in_one_piece else "paged"
 
     def prepare(self, batch: Batch, padding: Sequence[Request] = ()) -> PreparedBatch:
         """Everything that the host does for `batch`; right from the decision until it ended.

@@ -69,6 +69,9 @@ class ModelRunner:
     launches_ahead: ClassVar[bool] = False
     """Whether `launch` returns before the device has begun: the next batch can wait in line."""
 
+    kernel: ClassVar[str] = "paged"
+    """How attention finds keys and values: by a block table, whatever the memory."""
+
     def __init__(
         self,
         decoder: Decoder,

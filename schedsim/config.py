@@ -1,6 +1,6 @@
 """`RunSettings`: everything that a run depends on beside the trace, checked once, at the edge."""
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -63,7 +63,9 @@ class ExecutionSettings(BaseModel):
 
     `weights` is a directory in Hugging Face's layout, None draws random ones from the run's seed.
     None for `device` takes the GPU if there is one, for `dtype` and `attention` what suits the
-    device, for `threads` what torch chooses on this CPU. `temperature` 0 samples greedily.
+    device, for `threads` what torch chooses on this CPU. `temperature` 0 samples greedily. `kernel`
+    says how attention finds keys and values: None as fast as memory lets it, `paged` by a block
+    table even where they lie in one piece.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +74,7 @@ class ExecutionSettings(BaseModel):
     device: str | None = None
     dtype: str | None = None
     attention: str | None = None
+    kernel: Literal["contiguous", "paged"] | None = None
     temperature: float = Field(0.0, ge=0, le=100, allow_inf_nan=False)
     threads: int | None = Field(None, ge=1, le=4096)
 

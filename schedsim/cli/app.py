@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from schedsim.cli import (
+    ablate,
     calibrate,
     compare,
     conform,
@@ -56,6 +57,7 @@ app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
 app.command("conform", epilog=conform.EXAMPLES)(conform.conform)
+app.command("ablate", epilog=ablate.EXAMPLES)(ablate.ablate)
 app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.add_typer(trace.app, name="trace")
 app.command("policies", epilog="Example: schedsim policies")(listing.policies)

@@ -71,6 +71,14 @@ def execute(
             rich_help_panel=DEVICE,
         ),
     ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            help="How attention finds keys and values: paged (by a block table) or contiguous; "
+            "default: contiguous where memory keeps a request in one piece.",
+            rich_help_panel=DEVICE,
+        ),
+    ] = None,
     temperature: Annotated[
         float,
         typer.Option(
@@ -121,6 +129,7 @@ def execute(
             device=device,
             dtype=dtype,
             attention=attention,
+            kernel=kernel,
             temperature=temperature,
             threads=threads,
         )

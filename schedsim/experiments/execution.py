@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +155,11 @@ def execute_policy(
     return outcome
 
 
+def with_kernel(model: DeviceModel, kernel: str | None) -> DeviceModel:
+    """The same model on the same device, whose attention finds keys and values by `kernel`."""
+    return replace(model, described={**model.described, "kernel": kernel})
+
+
 def prepare_execution(
     trace: Trace,
     settings: RunSettings,
@@ -214,6 +219,7 @@ def prepare_execution(
         max_seqs=engine.scheduler.max_seqs,
         max_model_len=engine.scheduler.max_model_len,
         temperature=model.described["temperature"],
+        kernel=model.described["kernel"],
     )
     backend = Execution(
         trace,
@@ -230,7 +236,7 @@ def prepare_execution(
     )
     resolved = {**engine.resolved, "step_time": MEASURED}
     manifest = run_manifest(trace, settings, resolved, engine.notes, estimator, command)
-    manifest["execution"] = model.described
+    manifest["execution"] = {**model.described, "kernel": runner.kernel}
     manifest["device"] = model.device
     manifest["versions"] |= {name: _version(name) for name in PACKAGES}
     return PreparedRun(backend, resolved, engine.notes, manifest)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from schedsim.report.content import Report
-from schedsim.report.figures import HEIGHT
+from schedsim.report.figures import HEIGHT, Figure
 from schedsim.report.page import LIGHT_SERIES, theme
 from schedsim.results.directory import replacing, write_whole
 
@@ -31,12 +31,20 @@ def export_figures(report: Report, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for figure in report.figures:
-        spec: dict[str, Any] = {**figure.spec, "width": WIDTH, "background": "white"}
-        if spec["height"] == HEIGHT:
-            spec["height"] = LOWER * HEIGHT
-        svg = vl_convert.vegalite_to_svg(spec, config=PAPER)
+        svg = svg_of(figure)
         write_whole(folder / f"{figure.name}.svg", svg)
         with replacing(folder / f"{figure.name}.pdf") as temporary:
             temporary.write_bytes(vl_convert.svg_to_pdf(svg))
         written += [folder / f"{figure.name}.svg", folder / f"{figure.name}.pdf"]
     return written
+
+
+def svg_of(figure: Figure) -> str:
+    """A figure as it is printed."""
+    import vl_convert
+
+    spec: dict[str, Any] = {**figure.spec, "width": WIDTH, "background": "white"}
+    if spec["height"] == HEIGHT:
+        spec["height"] = LOWER * HEIGHT
+    svg: str = vl_convert.vegalite_to_svg(spec, config=PAPER)
+    return svg

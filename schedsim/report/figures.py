@@ -16,7 +16,6 @@ INSTALL = "pip install 'schedsim[report]' brings it"
 LOG_FROM = 30.0
 """Values are drawn on a logarithmic scale where the largest is this many times the median."""
 
-
 HEIGHT = 260
 """Of a plane, in pixels; bars and rows of dots take what they need."""
 
@@ -62,7 +61,7 @@ def cdf(name: str, title: str, axis: str, points: Points, runs: Sequence[str]) -
             alt.Tooltip("value:Q", format=".4~g", title=axis),
         ],
     )
-    return _figure(name, title, chart)
+    return figure_of(name, title, chart)
 
 
 def over_time(name: str, title: str, column: str, points: Points, runs: Sequence[str]) -> Figure:
@@ -86,7 +85,7 @@ def over_time(name: str, title: str, column: str, points: Points, runs: Sequence
             alt.Tooltip(f"{column}:Q", format=".1%" if is_share else ",.1f", title=label),
         ],
     )
-    return _figure(name, title, chart)
+    return figure_of(name, title, chart)
 
 
 def memory(points: Points, runs: Sequence[str]) -> Figure:
@@ -95,7 +94,7 @@ def memory(points: Points, runs: Sequence[str]) -> Figure:
 
     causes = list(dict.fromkeys(point["cause"] for point in points))
     chart = (
-        _chart(points)
+        inline(points)
         .mark_bar(size=18, yOffset=9)
         .encode(
             x=alt.X(
@@ -119,7 +118,7 @@ def memory(points: Points, runs: Sequence[str]) -> Figure:
             ],
         )
     )
-    return _figure("memory", "KV cache by cause", chart, BAR * len({p["run"] for p in points}))
+    return figure_of("memory", "KV cache by cause", chart, BAR * len({p["run"] for p in points}))
 
 
 def tenants(points: Points, runs: Sequence[str]) -> Figure:
@@ -127,7 +126,7 @@ def tenants(points: Points, runs: Sequence[str]) -> Figure:
     import altair as alt
 
     chart = (
-        _chart(points)
+        inline(points)
         .mark_point(filled=True, size=70, opacity=0.85)
         .encode(
             x=alt.X("ttft:Q", title="TTFT mean (s)", scale=_scale([p["ttft"] for p in points])),
@@ -142,7 +141,7 @@ def tenants(points: Points, runs: Sequence[str]) -> Figure:
         )
     )
     rows = len({point["tenant"] for point in points})
-    return _figure("tenants", "Tenants: time to first token", chart, ROW * rows)
+    return figure_of("tenants", "Tenants: time to first token", chart, ROW * rows)
 
 
 def against_measured(name: str, title: str, points: Points) -> Figure:
@@ -153,12 +152,12 @@ def against_measured(name: str, title: str, points: Points) -> Figure:
     scale = alt.Scale(type="log", domain=[min(values), max(values)], nice=False)
     diagonal: Points = [{"at": min(values)}, {"at": max(values)}]
     line = (
-        _chart(diagonal)
+        inline(diagonal)
         .mark_line(strokeDash=[4, 4], color="gray")
         .encode(x=alt.X("at:Q", scale=scale), y=alt.Y("at:Q", scale=scale))
     )
     dots = (
-        _chart(points)
+        inline(points)
         .mark_point(filled=True, size=28)
         .encode(
             x=alt.X("measured:Q", title="measured (s), percentiles 1 to 99", scale=scale),
@@ -172,7 +171,7 @@ def against_measured(name: str, title: str, points: Points) -> Figure:
             ],
         )
     )
-    return _figure(name, title, line + dots)
+    return figure_of(name, title, line + dots)
 
 
 def curve(
@@ -200,7 +199,7 @@ def curve(
         scale = alt.Scale(domain=[0, 1])
     axis = alt.Axis(format="%" if is_share else "~g")
     y = alt.Y("y:Q", title=axes[1], scale=scale, axis=axis)
-    base = _chart(points).encode(
+    base = inline(points).encode(
         x=alt.X("x:Q", title=axes[0], scale=alt.Scale(zero=False)), color=_color("series", series)
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=45)).encode(
@@ -213,14 +212,14 @@ def curve(
         ],
     )
     if not any("low" in point for point in points):
-        return _figure(name, title, lines)
+        return figure_of(name, title, lines)
     within = [
         {**point, "low": max(point["low"], lowest), "high": min(point["high"], highest)}
         for point in points
         if "low" in point
     ]
     bars = (
-        _chart(within)
+        inline(within)
         .mark_rule()
         .encode(
             x="x:Q",
@@ -229,7 +228,7 @@ def curve(
             color=_color("series", series),
         )
     )
-    return _figure(name, title, bars + lines)
+    return figure_of(name, title, bars + lines)
 
 
 def capacity_bars(title: str, axis: str, points: Points) -> Figure:
@@ -238,7 +237,7 @@ def capacity_bars(title: str, axis: str, points: Points) -> Figure:
 
     series = [point["series"] for point in points]
     chart = (
-        _chart(points)
+        inline(points)
         .mark_bar(size=18, yOffset=9)
         .encode(
             x=alt.X("y:Q", title=axis),
@@ -250,7 +249,7 @@ def capacity_bars(title: str, axis: str, points: Points) -> Figure:
             ],
         )
     )
-    return _figure("capacity", title, chart, BAR * len(points))
+    return figure_of("capacity", title, chart, BAR * len(points))
 
 
 def _above_bars() -> "altair.Axis":
@@ -262,14 +261,15 @@ def _above_bars() -> "altair.Axis":
     )
 
 
-def _chart(points: Points) -> "altair.Chart":
+def inline(points: Points) -> "altair.Chart":
+    """A chart that carries its points."""
     import altair as alt
 
     return alt.Chart(alt.InlineData(values=points))
 
 
 def _lines(points: Points, width: float) -> "altair.Chart":
-    chart: altair.Chart = _chart(points).mark_line(strokeWidth=width)
+    chart: altair.Chart = inline(points).mark_line(strokeWidth=width)
     return chart
 
 
@@ -293,7 +293,8 @@ def _is_skewed(values: Sequence[float | None]) -> bool:
     return bool(known) and known[0] > 0 and known[-1] > LOG_FROM * known[len(known) // 2]
 
 
-def _figure(name: str, title: str, chart: Any, height: int = HEIGHT) -> Figure:
+def figure_of(name: str, title: str, chart: Any, height: int = HEIGHT) -> Figure:
+    """The figure of a finished chart."""
     spec = chart.properties(width="container", height=height).to_dict()
     del spec["config"]  # the page and the exports bring their own
     return Figure(name, title, spec)

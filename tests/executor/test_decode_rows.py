@@ -84,7 +84,16 @@ class RowsRunner:
         return DeviceTime(0.0, None)
 
 
-def run(policy: Policy, jobs: Jobs, memory: str, blocks: int, block_size: int, lag: int) -> None:
+def run(
+    policy: Policy,
+    jobs: Jobs,
+    memory: str,
+    blocks: int,
+    block_size: int,
+    lag: int,
+    by_table: bool,
+) -> int:
+    """Execute to the end; how many iterations decoded."""
     trace, outputs = jobs.trace(), jobs.split()
     content = Content.of(trace, outputs)
     kv_cache = make_kv_cache(memory, blocks, block_size, content, MAX_MODEL_LEN)
@@ -92,13 +101,13 @@ def run(policy: Policy, jobs: Jobs, memory: str, blocks: int, block_size: int, l
         policy, kv_cache, max_seqs=SEATS, token_budget=40, max_model_len=MAX_MODEL_LEN,
         decision_lag=lag, predictor=Guess(), estimator=lambda shape: 1.0,
     )  # fmt: skip
-    runner = RowsRunner(kv_cache, content, kv_cache.in_one_piece)
+    runner = RowsRunner(kv_cache, content, kv_cache.in_one_piece and not by_table)
     clock = Clock(0.01)
     execution = Execution(
         trace, scheduler, Load(trace, outputs), runner, clock=clock, sleep=clock.sleep
     )
     assert execution.run()
-    assert runner.decoded or max(jobs.outputs) == 1
+    return runner.decoded
 
 
 def room_of(jobs: Jobs, memory: str, block_size: int, spare: int) -> int:
@@ -118,6 +127,7 @@ def room_of(jobs: Jobs, memory: str, block_size: int, spare: int) -> int:
     lag=st.integers(0, 1),
     spare=st.integers(0, 8),
     memory=st.sampled_from((*ALL_MEMORIES, "paged,host_blocks=30")),
+    by_table=st.booleans(),
 )
 def test_rows_follow_every_policy_on_every_memory(
     policy: str,
@@ -128,6 +138,7 @@ def test_rows_follow_every_policy_on_every_memory(
     lag: int,
     spare: int,
     memory: str,
+    by_table: bool,
 ) -> None:
     if memory == "vattention":
         block_size = 4
@@ -135,7 +146,8 @@ def test_rows_follow_every_policy_on_every_memory(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decode_rows, "WINDOW", 6)
         blocks = room_of(jobs, memory, block_size, spare)
-        run(make_policy(policy), jobs, memory, blocks, block_size, lag)
+        decoded = run(make_policy(policy), jobs, memory, blocks, block_size, lag, by_table)
+        assert decoded or max(jobs.outputs) == 1
 
 
 @settings(max_examples=60)
@@ -148,6 +160,7 @@ def test_rows_follow_every_policy_on_every_memory(
     seed=st.integers(0, 2**32 - 1),
     flags=st.tuples(st.booleans(), st.booleans()),
     memory=st.sampled_from(("paged", "paged,host_blocks=30", "contiguous,reserve=predicted")),
+    by_table=st.booleans(),
 )
 def test_rows_follow_arbitrary_decisions(
     prompts: list[int],
@@ -158,6 +171,8 @@ def test_rows_follow_arbitrary_decisions(
     seed: int,
     flags: tuple[bool, bool],
     memory: str,
+    by_table: bool,
 ) -> None:
     jobs = jobs_of(prompts, outputs, arrivals, lag)
-    run(Dice(seed, 1.0, *flags), jobs, memory, room_of(jobs, memory, 3, spare), 3, lag)
+    blocks = room_of(jobs, memory, 3, spare)
+    run(Dice(seed, 1.0, *flags), jobs, memory, blocks, 3, lag, by_table)

@@ -67,6 +67,7 @@ def test_the_manifest_says_what_was_executed_on_what(tmp_path: Path) -> None:
         "device": "cpu",
         "dtype": "float64",
         "attention": "torch",
+        "kernel": "paged",
         "temperature": 0.0,
         "threads": 1,
         "seed": 3,

@@ -260,6 +260,8 @@ def test_weights_of_another_shape_are_named(weights: Path) -> None:
         (("--dtype", "float8"), "unknown dtype 'float8'"),
         (("--attention", "flash"), "unknown attention 'flash'"),
         (("--attention", "triton"), "--attention triton: the kernels run on a GPU, not on cpu"),
+        (("--kernel", "contiguous"), "--kernel contiguous reads keys and values that lie in one"),
+        (("--kernel", "vertical"), "kernel='vertical': Input should be 'contiguous' or 'paged'"),
         (("--temperature", 0.5), "--temperature 0.5: --attention torch takes the likeliest token"),
         (("--temperature", -1), "temperature=-1.0 must be at least 0"),
         (("--threads", 0), "threads=0 must be at least 1"),

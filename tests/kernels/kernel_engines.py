@@ -142,6 +142,7 @@ def execute(
     device: str = "cpu",
     temperature: float = 0.0,
     captured: bool = False,
+    by_table: bool = False,
 ) -> Executed:
     """Execute `jobs` to the end, all invariants asserted after every iteration."""
     trace, outputs = jobs.trace(), jobs.split()
@@ -170,6 +171,7 @@ def execute(
         (KernelDecoder if captured else KeepingDecoder)(config, weights), store, kv_cache, content,
         CudaClock() if device == "cuda" else HostClock(clock),
         max_seqs=seats, max_model_len=max_model_len, temperature=temperature,
+        by_table=by_table,
     )  # fmt: skip
     execution = Execution(
         trace, scheduler, Load(trace, outputs), runner, clock=clock, sleep=clock.sleep,

@@ -62,6 +62,14 @@ def test_every_sampled_row_is_what_the_sequence_gives_alone(name: str, device: s
     assert happens is None or executed.result.summary[happens] > 0
 
 
+def test_what_lies_in_one_piece_is_read_by_a_table_too(device: str) -> None:
+    policy, memory, blocks, happens = SETTINGS["buddy"]
+    executed = execute(policy, JOBS, blocks=blocks, memory=memory, by_table=True, device=device)
+    check_rows(executed)
+    assert happens is not None
+    assert executed.result.summary[happens] > 0
+
+
 def test_decisions_after_the_end_compute_the_same(device: str) -> None:
     check_rows(execute("vllm", JOBS, blocks=7, decision_lag=0, device=device))
 

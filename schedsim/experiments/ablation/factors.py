@@ -267,6 +267,11 @@ QUESTIONS: tuple[Question, ...] = (
         (CONTINUOUS, MAXIMUM, "contiguous"),
     ),
     _question(
+        "the paged kernel, exact lengths",
+        (CONTINUOUS, EXACT, "paged"),
+        (CONTINUOUS, EXACT, "contiguous"),
+    ),
+    _question(
         "the paged kernel, paged memory (counterfactual)",
         (CONTINUOUS, PAGED, "paged"),
         (CONTINUOUS, PAGED, "contiguous"),
