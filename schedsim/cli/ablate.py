@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -10,17 +11,25 @@ from typing import Annotated
 import typer
 
 from schedsim.cli import options
-from schedsim.cli.ablate_tables import print_ablation
+from schedsim.cli.ablate_tables import print_ablation, print_measured
 from schedsim.cli.errors import user_errors
+from schedsim.cli.execute import DEVICE
 from schedsim.cli.options import ENGINE, LOAD, OUTPUT, parse_slo
 from schedsim.cli.progress import count_progress
 from schedsim.cli.side_by_side import note
 from schedsim.cli.working import working
-from schedsim.config import make_settings
+from schedsim.config import ExecutionSettings, make_execution_settings, make_settings
+from schedsim.errors import ConfigError
+from schedsim.experiments.ablation import export
 from schedsim.experiments.ablation.kernels import CONTIGUOUS, PAGED
-from schedsim.experiments.ablation.running import Ablated, prepare
+from schedsim.experiments.ablation.measuring import with_device_sizes
+from schedsim.experiments.ablation.on_device import measure, measured_size
 from schedsim.experiments.ablation.running import ablate as run_ablation
+from schedsim.experiments.ablation.running import prepare
 from schedsim.experiments.ablation.setup import DEFAULT_TRACE, Setup
+from schedsim.experiments.execution import load_device_model, require_torch
+from schedsim.report.export import svg_of
+from schedsim.report.figures import INSTALL
 from schedsim.results.directory import check_unused, write_whole
 from schedsim.sweep.traces import check_trace
 
@@ -32,6 +41,9 @@ schedsim ablate --repeats 1  (the default workload, once: half a minute)
 schedsim ablate generate:sharegpt,requests=1000 --blocks 4000 --out scarce
 
 schedsim ablate trace.csv --requests 500 --slo ttft=2,tpot=0.1  (capacities, too)
+
+schedsim ablate generate:sharegpt,requests=250 --device cuda --blocks 4000 --max-model-len 4096 \\
+--max-seqs 256 --repeats 3 --out measured
 """
 
 KERNELS = "Kernels"
@@ -53,22 +65,29 @@ def ablate(
         str, typer.Option(help="Name, see `schedsim gpus`.", rich_help_panel=ENGINE)
     ] = "h100",
     paged_kernel: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Step time with the paged kernel: a spec as for --step-time of `schedsim run`; "
-            "default: a roofline at the rates measured on an H100.",
+            help="Step time with the paged kernel, as --step-time of `schedsim run`; default: a "
+            "roofline at rates measured on an H100, with --device a fit to the runs there.",
             rich_help_panel=KERNELS,
-            show_default=False,
         ),
-    ] = PAGED,
+    ] = None,
     contiguous_kernel: Annotated[
-        str,
+        str | None,
+        typer.Option(help="The same with the contiguous kernel.", rich_help_panel=KERNELS),
+    ] = None,
+    device: Annotated[
+        str | None,
         typer.Option(
-            help="The same with the contiguous kernel.",
-            rich_help_panel=KERNELS,
-            show_default=False,
+            help="cpu, cuda or cuda:N: execute thirteen of the cells there, and print what was "
+            "measured beside the simulation.",
+            rich_help_panel=DEVICE,
         ),
-    ] = CONTIGUOUS,
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads of a CPU; default: torch's choice.", rich_help_panel=DEVICE),
+    ] = None,
     blocks: options.Blocks = None,
     block_size: options.BlockSize = 16,
     max_seqs: options.MaxSeqs = 1024,
@@ -117,61 +136,115 @@ def ablate(
     the maximum, sized by true or by noisy lengths, from a buddy allocator, and paged.
     """
     check_trace(trace)
+    _check_options(device, slo, threads, (paged_kernel, contiguous_kernel))
     if out is not None:
         check_unused(out)
+    engine = make_settings(
+        model=model,
+        gpu=gpu,
+        blocks=blocks,
+        block_size=block_size,
+        max_seqs=max_seqs,
+        token_budget=token_budget,
+        max_model_len=max_model_len,
+        token_scale=token_scale,
+        seed=seed,
+        **parse_slo(slo),
+    )
     setup = Setup(
-        engine=make_settings(
-            model=model,
-            gpu=gpu,
-            blocks=blocks,
-            block_size=block_size,
-            max_seqs=max_seqs,
-            token_budget=token_budget,
-            max_model_len=max_model_len,
-            token_scale=token_scale,
-            seed=seed,
-            **parse_slo(slo),
-        ),
+        engine=engine,
         trace=trace,
         requests=requests,
         repeats=repeats,
         noise=noise,
-        paged_kernel=paged_kernel,
-        contiguous_kernel=contiguous_kernel,
+        paged_kernel=paged_kernel or PAGED,
+        contiguous_kernel=contiguous_kernel or CONTIGUOUS,
     )
+    if device is not None:
+        execution = make_execution_settings(device=device, threads=threads)
+        is_calibrated = paged_kernel is not None
+        notes = _measure(setup, execution, is_calibrated, out, as_json, quiet)
+    else:
+        notes = _simulate(setup, out, as_json, quiet)
+    if not quiet:
+        for text in notes:
+            note(text)
+        if out is not None:
+            note(f"results in {out}")
+
+
+def _check_options(
+    device: str | None, slo: str | None, threads: int | None, kernels: tuple[str | None, str | None]
+) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if device is None:
+        if threads is not None:
+            raise ConfigError(f"--threads {threads} is for --device cpu; leave it out")
+        return
+    require_torch()
+    if slo is not None:
+        raise ConfigError(
+            f"--slo {slo}: capacities are searched in simulation only; leave it or --device out"
+        )
+    if (kernels[0] is None) != (kernels[1] is None):
+        raise ConfigError(
+            "--device: give the step times of both kernels (--paged-kernel and "
+            "--contiguous-kernel), or none to have them fitted to the runs"
+        )
+
+
+def _simulate(setup: Setup, out: Path | None, as_json: bool, quiet: bool) -> list[str]:
+    """Run every cell in simulation and print what follows; notes on it."""
     with nullcontext() if quiet else working("drawing the requests"):
         prepared = prepare(setup)
     with count_progress("ablate", prepared.size, quiet, "cells") as progress:
-        ablated = run_ablation(
-            prepared, out=out, command=["schedsim", *sys.argv[1:]], progress=progress
-        )
+        ablated = run_ablation(prepared, out=out, command=_command(), progress=progress)
     if as_json:
-        from schedsim.experiments.ablation.export import as_json as everything
-
-        typer.echo(json.dumps(everything(ablated), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(export.as_json(ablated), indent=2, ensure_ascii=False))
     else:
         print_ablation(ablated)
-    told = list(ablated.notes)
-    if out is not None:
-        told += _draw(ablated, out)
-    if not quiet:
-        for text in told:
-            note(text)
-
-
-def _draw(ablated: Ablated, out: Path) -> list[str]:
-    """Write the waterfall where it can be drawn; notes on what was written."""
+    notes = list(ablated.notes)
+    if out is None:
+        return notes
     if find_spec("altair") is None or find_spec("vl_convert") is None:
-        from schedsim.report.figures import INSTALL
-
-        return [f"no waterfall.svg without altair and vl-convert-python: {INSTALL}", _where(out)]
-    from schedsim.experiments.ablation.export import waterfall_of
-    from schedsim.report.export import svg_of
-
-    figure = waterfall_of(ablated.cells, ablated.answers[0].factors[0])
+        return [*notes, f"no waterfall.svg without altair and vl-convert-python: {INSTALL}"]
+    figure = export.waterfall_of(ablated.cells, ablated.answers[0].factors[0])
     write_whole(out / "waterfall.svg", svg_of(figure))
-    return [_where(out)]
+    return notes
 
 
-def _where(out: Path) -> str:
-    return f"results in {out}"
+def _measure(
+    setup: Setup,
+    execution: ExecutionSettings,
+    is_calibrated: bool,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> list[str]:
+    """Execute cells on a device and print them beside their simulation; notes on it."""
+    with nullcontext() if quiet else working(f"loading {setup.engine.model}"):
+        loaded = load_device_model(setup.engine, execution)
+        engine, sizes = with_device_sizes(setup.engine, loaded)
+        prepared = prepare(replace(setup, engine=engine))
+    with count_progress("ablate", measured_size(prepared), quiet, "runs") as progress:
+        found = measure(
+            prepared,
+            loaded,
+            calibrated=is_calibrated,
+            out=out,
+            command=_command(),
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(json.dumps(export.measured_json(found), indent=2, ensure_ascii=False))
+    else:
+        print_measured(found)
+    return [sizes, *found.notes]
+
+
+def _command() -> list[str]:
+    return ["schedsim", *sys.argv[1:]]

@@ -7,7 +7,8 @@ import typer
 from rich.table import Table
 
 from schedsim.cli.console import stdout_console
-from schedsim.experiments.ablation.burst import Cells, Filled
+from schedsim.experiments.ablation.agreement import agreement_of, error_of, rates_of
+from schedsim.experiments.ablation.burst import Cells
 from schedsim.experiments.ablation.capacity import Capacity
 from schedsim.experiments.ablation.cells import (
     CONTINUOUS,
@@ -17,8 +18,11 @@ from schedsim.experiments.ablation.cells import (
     Cell,
     own_kernel,
 )
-from schedsim.experiments.ablation.factors import LEVEL, Answers, Factor, Factors
+from schedsim.experiments.ablation.factors import LEVEL, MEANINGS, Answers, Factor, Factors
+from schedsim.experiments.ablation.measuring import Pair
+from schedsim.experiments.ablation.on_device import MeasuredCells
 from schedsim.experiments.ablation.running import Ablated
+from schedsim.experiments.ablation.serving import Served
 from schedsim.experiments.in_line import InLine
 
 MARK = " *"
@@ -29,8 +33,8 @@ def print_ablation(ablated: Ablated) -> None:
     console, repeats = stdout_console(), ablated.setup.repeats
     console.print(cells_table(ablated.cells))
     typer.echo(
-        f"geometric means over {repeats} draws of the workload{_intervals(repeats)}; batch: size of "
-        "the static batch, contiguous / paged kernel;\n"
+        f"geometric means over {repeats} draws of the workload{_intervals(repeats)}; batch: size "
+        "of the static batch, contiguous / paged kernel;\n"
         f"{MARK.strip()} counterfactual: a contiguous kernel cannot read paged memory, so this is "
         "simulated only\n"
     )
@@ -63,8 +67,8 @@ def cells_table(cells: Cells) -> Table:
                 scheduling.name,
                 memory.name,
                 batch,
-                _rate(pair[0]) + (MARK if is_odd else ""),
-                _rate(pair[1]),
+                _rate(pair[0].runs) + (MARK if is_odd else ""),
+                _rate(pair[1].runs),
                 f"{_mean([run.at_once for run in own.runs]):.1f}",
             )
         table.add_section()
@@ -121,14 +125,62 @@ def factors_table(factors: Factors, measure: str) -> Table:
     table = _table(f"{measure}: {first.scheduling.name} / {first.memory.name} → {last}", ())
     for heading in ("factor", "in any order"):
         table.add_column(heading, justify="right")
+    table.add_column("")
     for change in factors.changes:
         span = f"{change.least:.3f} to {change.most:.3f}"
-        table.add_row(change.change, in_words(change.factor), span)
+        table.add_row(change.change, in_words(change.factor), span, MEANINGS[change.change])
     table.add_section()
-    table.add_row("all of it", in_words(factors.whole), "")
+    table.add_row("all of it", in_words(factors.whole))
     table.add_section()
     for pair, factor in factors.interactions.items():
-        table.add_row(f"together: {' and '.join(pair)}", in_words(factor), "")
+        meaning = "together, beyond each alone"
+        table.add_row(" and ".join(pair), in_words(factor), "", meaning)
+    return table
+
+
+def print_measured(found: MeasuredCells) -> None:
+    """The cells that a device ran beside their simulation, and what both answer."""
+    console, repeats = stdout_console(), found.setup.repeats
+    console.print(measured_table(found.pairs))
+    source = "the step times given" if found.calibrated else "a fit to the other cells' runs"
+    typer.echo(
+        f"{found.device}; output tokens/s of one burst, geometric means over {repeats} draws of "
+        f"the workload{_intervals(repeats)}; simulated with {source}"
+    )
+    agreement = agreement_of(found.pairs)
+    typer.echo(
+        f"order: {agreement.apart} pairs of cells measured apart by more than the spread of the "
+        f"repeats, {agreement.same_order} of them simulated in the same order\n"
+    )
+    table = _table("one over the other", ())
+    for heading in ("measured", "simulated"):
+        table.add_column(heading, justify="right")
+    for (question, measured), (_, simulated) in zip(
+        found.measured.ratios, found.simulated.ratios, strict=True
+    ):
+        table.add_row(question.text, in_words(measured), in_words(simulated))
+    console.print(table)
+
+
+def measured_table(pairs: Sequence[Pair]) -> Table:
+    """A row a cell: what was measured, what was simulated, and how far apart that is."""
+    table = _table("cell", ("memory", "kernel"))
+    for heading in ("measured", "simulated", "error"):
+        table.add_column(heading, justify="right")
+    for pair in pairs:
+        error = error_of(pair)
+        bounds = [100 * (bound - 1) for bound in error if bound is not None]
+        told = f"{bounds[0]:+.2f} %"
+        if len(bounds) > 1:
+            told += f" [{bounds[1]:+.2f}, {bounds[2]:+.2f}]"
+        table.add_row(
+            pair.cell.scheduling.name,
+            pair.cell.memory.name,
+            pair.cell.kernel,
+            _rate(pair.measured),
+            _rate(pair.simulated),
+            told,
+        )
     return table
 
 
@@ -159,9 +211,8 @@ def _intervals(repeats: int) -> str:
     return "" if repeats < 2 else f", {1 - LEVEL:.0%} intervals"
 
 
-def _rate(filled: Filled) -> str:
-    rates = [run.output_tokens_per_s for run in filled.runs]
-    return in_words(Factor.of_logs(list(map(math.log, rates))), digits=0)
+def _rate(runs: Sequence[Served]) -> str:
+    return in_words(Factor.of_logs(list(map(math.log, rates_of(runs)))), digits=0)
 
 
 def _at_once(uses: Sequence[InLine]) -> str:
@@ -169,7 +220,7 @@ def _at_once(uses: Sequence[InLine]) -> str:
 
 
 def _percent(shares: Sequence[float]) -> str:
-    return f"{100 * _mean(shares):.1f} %" if shares else "-"
+    return f"{round(100 * _mean(shares), 1) + 0.0:.1f} %" if shares else "-"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -21,7 +21,7 @@ class Step(TypedDict):
 def steps_of(
     first: str, last: str, rate: float, factors: Sequence[tuple[str, float]]
 ) -> list[Step]:
-    """The bars of a system of `rate` whose rate is multiplied by the factors one after the other."""
+    """The bars of a system whose `rate` is multiplied by the factors one after the other."""
     lowest = rate
     at = rate
     steps: list[Step] = []

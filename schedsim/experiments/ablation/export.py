@@ -4,10 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from schedsim.experiments.ablation.agreement import agreement_of, error_of, rates_of
 from schedsim.experiments.ablation.burst import Cells, Filled
 from schedsim.experiments.ablation.capacity import Capacity
 from schedsim.experiments.ablation.cells import Cell
 from schedsim.experiments.ablation.factors import Answers, Factors
+from schedsim.experiments.ablation.on_device import MeasuredCells
 from schedsim.experiments.ablation.running import Ablated
 from schedsim.report.figures import Figure
 from schedsim.report.waterfall import steps_of, waterfall
@@ -25,6 +27,30 @@ def as_json(ablated: Ablated) -> dict[str, Any]:
         "capacities": _capacities(ablated.capacities),
         "answers": [_answers(answers) for answers in ablated.answers],
         "notes": ablated.notes,
+    }
+
+
+def measured_json(found: MeasuredCells) -> dict[str, Any]:
+    """The same of what a device ran."""
+    agreement = agreement_of(found.pairs)
+    return {
+        "trace": found.setup.trace,
+        "seeds": list(found.setup.seeds),
+        "pool": found.pool._asdict(),
+        "device": found.device,
+        "calibrated": found.calibrated,
+        "cells": [
+            {
+                **_labels(pair.cell),
+                "measured": rates_of(pair.measured),
+                "simulated": rates_of(pair.simulated),
+                "simulated_over_measured": error_of(pair)._asdict(),
+            }
+            for pair in found.pairs
+        ],
+        "order": {"apart": agreement.apart, "same_order": agreement.same_order},
+        "answers": [_answers(found.measured), _answers(found.simulated)],
+        "notes": found.notes,
     }
 
 

@@ -9,22 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from schedsim.experiments.ablation.cells import (
-    BUDDY,
     CONTINUOUS,
     EXACT,
     MAXIMUM,
     NAIVE,
-    NOISY,
     PAGED,
-    SORTED,
-    SORTED_NOISY,
     STATIC,
     Cell,
-    Kernel,
-    Memory,
-    Scheduling,
     own_kernel,
 )
+from schedsim.experiments.ablation.questions import QUESTIONS, Question
 from schedsim.experiments.ablation.shapley import (
     Applied,
     Decomposition,
@@ -162,127 +156,6 @@ def _change(change: str, each: Sequence[Decomposition], mean: Decomposition) -> 
         math.exp(of_all.least),
         math.exp(of_all.most),
     )
-
-
-class Question(NamedTuple):
-    """What the ratio of two cells answers."""
-
-    text: str
-    over: Cell
-    under: Cell
-
-
-def _question(
-    text: str,
-    over: tuple[Scheduling, Memory, Kernel],
-    under: tuple[Scheduling, Memory, Kernel],
-) -> Question:
-    return Question(text, Cell(*over), Cell(*under))
-
-
-QUESTIONS: tuple[Question, ...] = (
-    _question(
-        "continuous batching alone, over naive static",
-        (CONTINUOUS, MAXIMUM, "contiguous"),
-        (NAIVE, MAXIMUM, "contiguous"),
-    ),
-    _question(
-        "continuous batching alone, over tuned static",
-        (CONTINUOUS, MAXIMUM, "contiguous"),
-        (STATIC, MAXIMUM, "contiguous"),
-    ),
-    _question(
-        "continuous over tuned static, both with exact lengths",
-        (CONTINUOUS, EXACT, "contiguous"),
-        (STATIC, EXACT, "contiguous"),
-    ),
-    _question(
-        "continuous over tuned static, both paged",
-        (CONTINUOUS, PAGED, "paged"),
-        (STATIC, PAGED, "paged"),
-    ),
-    _question(
-        "paging on top of continuous batching",
-        (CONTINUOUS, PAGED, "paged"),
-        (CONTINUOUS, MAXIMUM, "contiguous"),
-    ),
-    _question(
-        "paging on top of tuned static",
-        (STATIC, PAGED, "paged"),
-        (STATIC, MAXIMUM, "contiguous"),
-    ),
-    _question(
-        "exact lengths without paging",
-        (CONTINUOUS, EXACT, "contiguous"),
-        (CONTINUOUS, MAXIMUM, "contiguous"),
-    ),
-    _question(
-        "noisy lengths without paging",
-        (CONTINUOUS, NOISY, "contiguous"),
-        (CONTINUOUS, MAXIMUM, "contiguous"),
-    ),
-    _question(
-        "noisy over exact lengths",
-        (CONTINUOUS, NOISY, "contiguous"),
-        (CONTINUOUS, EXACT, "contiguous"),
-    ),
-    _question(
-        "buddy over first fit, exact lengths",
-        (CONTINUOUS, BUDDY, "contiguous"),
-        (CONTINUOUS, EXACT, "contiguous"),
-    ),
-    _question(
-        "paging over exact lengths",
-        (CONTINUOUS, PAGED, "paged"),
-        (CONTINUOUS, EXACT, "contiguous"),
-    ),
-    _question(
-        "paging over noisy lengths",
-        (CONTINUOUS, PAGED, "paged"),
-        (CONTINUOUS, NOISY, "contiguous"),
-    ),
-    _question(
-        "static by exact length over mixed static, exact lengths",
-        (SORTED, EXACT, "contiguous"),
-        (STATIC, EXACT, "contiguous"),
-    ),
-    _question(
-        "static by exact length over continuous, exact lengths",
-        (SORTED, EXACT, "contiguous"),
-        (CONTINUOUS, EXACT, "contiguous"),
-    ),
-    _question(
-        "static by exact length over continuous, both paged",
-        (SORTED, PAGED, "paged"),
-        (CONTINUOUS, PAGED, "paged"),
-    ),
-    _question(
-        "static by noisy length over continuous, both paged",
-        (SORTED_NOISY, PAGED, "paged"),
-        (CONTINUOUS, PAGED, "paged"),
-    ),
-    _question(
-        "the paged kernel, reserved to the maximum",
-        (CONTINUOUS, MAXIMUM, "paged"),
-        (CONTINUOUS, MAXIMUM, "contiguous"),
-    ),
-    _question(
-        "the paged kernel, exact lengths",
-        (CONTINUOUS, EXACT, "paged"),
-        (CONTINUOUS, EXACT, "contiguous"),
-    ),
-    _question(
-        "the paged kernel, paged memory (counterfactual)",
-        (CONTINUOUS, PAGED, "paged"),
-        (CONTINUOUS, PAGED, "contiguous"),
-    ),
-    _question(
-        "all of it, over naive static",
-        (CONTINUOUS, PAGED, "paged"),
-        (NAIVE, MAXIMUM, "contiguous"),
-    ),
-)
-"""Each asks of one burst what one cell serves over what another does."""
 
 
 @dataclass(frozen=True, slots=True)

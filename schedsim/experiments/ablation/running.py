@@ -114,7 +114,7 @@ def ablate(
             capacities[cell] = searched.of(cell)
             progress()
     answers = answers_of(cells, capacities)
-    notes = [*prepared.notes, *_on_cells(cells)]
+    notes = [*prepared.notes, *notes_on_cells(cells)]
     if directory is not None:
         _write_cells(directory, cells, capacities, setup)
         directory.write_parquet("factors.parquet", factors_table(answers))
@@ -192,7 +192,7 @@ def _on_draws(setup: Setup, draws: Sequence[Trace]) -> list[str]:
     return notes
 
 
-def _on_cells(cells: Cells) -> list[str]:
+def notes_on_cells(cells: Cells) -> list[str]:
     """What some cells did not serve, and where their step times are beyond what was measured."""
     notes = []
     for cell, filled in cells.items():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schedsim.config import RunSettings
+from schedsim.costs import StepCost
 from schedsim.experiments.in_line import InLine, use_in_line
 from schedsim.experiments.runs import Outcome, run_policy
 from schedsim.experiments.setup import prepare_trace
@@ -56,14 +57,15 @@ class Served:
         )
 
 
-def serve(trace: Trace, settings: RunSettings) -> Served:
-    """Simulate a burst.
+def serve(trace: Trace, settings: RunSettings, cost: StepCost | None = None) -> Served:
+    """Simulate a burst; `cost` replaces the step time of the settings.
 
     Raises:
         ConfigError: a setting is wrong.
         PolicyError: the run broke off.
     """
-    return Served.of(run_policy(prepare_trace(trace, settings), settings), settings.block_size)
+    outcome = run_policy(prepare_trace(trace, settings), settings, cost=cost)
+    return Served.of(outcome, settings.block_size)
 
 
 def mean_log_rate(runs: Sequence[Served]) -> float:

@@ -8,6 +8,7 @@ from schedsim.experiments.ablation.burst import Cells
 from schedsim.experiments.ablation.capacity import Capacity
 from schedsim.experiments.ablation.cells import Cell
 from schedsim.experiments.ablation.factors import Answers, Factor, Factors
+from schedsim.experiments.ablation.measuring import Pair
 from schedsim.experiments.ablation.serving import Served
 from schedsim.experiments.ablation.setup import Candidate
 from schedsim.experiments.in_line import InLine
@@ -29,6 +30,27 @@ def cells_table(
     too much.
     """
     rows = [*_burst_rows(cells, seeds), *_capacity_rows(capacities, seeds)]
+    return _table(rows)
+
+
+def measured_table(pairs: Sequence[Pair], seeds: Sequence[int]) -> "pyarrow.Table":
+    """A row for each cell and repeat on a device, beside its simulation.
+
+    Figures of the simulation have names that begin with `simulated_`.
+    """
+    rows = []
+    for pair in pairs:
+        for seed, measured, simulated in zip(seeds, pair.measured, pair.simulated, strict=True):
+            rows.append(
+                {
+                    "scheduling": pair.cell.scheduling.name,
+                    "memory": pair.cell.memory.name,
+                    "kernel": pair.cell.kernel,
+                    "seed": seed,
+                    **{name: getattr(measured, name) for name in _FIGURES},
+                    **{f"simulated_{name}": getattr(simulated, name) for name in _FIGURES},
+                }
+            )
     return _table(rows)
 
 
