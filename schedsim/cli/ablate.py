@@ -21,7 +21,7 @@ from schedsim.cli.working import working
 from schedsim.config import ExecutionSettings, make_execution_settings, make_settings
 from schedsim.errors import ConfigError
 from schedsim.experiments.ablation import export
-from schedsim.experiments.ablation.kernels import CONTIGUOUS, PAGED
+from schedsim.experiments.ablation.kernels import step_time
 from schedsim.experiments.ablation.measuring import with_device_sizes
 from schedsim.experiments.ablation.on_device import measure, measured_size
 from schedsim.experiments.ablation.running import ablate as run_ablation
@@ -42,7 +42,7 @@ schedsim ablate generate:sharegpt,requests=1000 --blocks 4000 --out scarce
 
 schedsim ablate trace.csv --requests 500 --slo ttft=2,tpot=0.1  (capacities, too)
 
-schedsim ablate generate:sharegpt,requests=250 --device cuda --blocks 4000 --max-model-len 4096 \\
+schedsim ablate generate:azure-conv,requests=80 --device cuda --blocks 2500 --max-model-len 4096 \\
 --max-seqs 256 --repeats 3 --out measured
 """
 
@@ -67,14 +67,18 @@ def ablate(
     paged_kernel: Annotated[
         str | None,
         typer.Option(
-            help="Step time with the paged kernel, as --step-time of `schedsim run`; default: a "
-            "roofline at rates measured on an H100, with --device a fit to the runs there.",
+            help="Step time with the paged kernel: as --step-time of `schedsim run`, or paged, "
+            "contiguous or library (torch's best), rooflines at the rates measured on an H100; "
+            "default: paged; with --device a fit to the runs there.",
             rich_help_panel=KERNELS,
         ),
     ] = None,
     contiguous_kernel: Annotated[
         str | None,
-        typer.Option(help="The same with the contiguous kernel.", rich_help_panel=KERNELS),
+        typer.Option(
+            help="The same with the contiguous kernel; default: contiguous.",
+            rich_help_panel=KERNELS,
+        ),
     ] = None,
     device: Annotated[
         str | None,
@@ -157,8 +161,8 @@ def ablate(
         requests=requests,
         repeats=repeats,
         noise=noise,
-        paged_kernel=paged_kernel or PAGED,
-        contiguous_kernel=contiguous_kernel or CONTIGUOUS,
+        paged_kernel=step_time(paged_kernel or "paged"),
+        contiguous_kernel=step_time(contiguous_kernel or "contiguous"),
     )
     if device is not None:
         execution = make_execution_settings(device=device, threads=threads)

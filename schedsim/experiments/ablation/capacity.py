@@ -31,11 +31,11 @@ from schedsim.traces.trace import Trace
 SHARE = 0.9
 """Of the requests that must meet all targets."""
 
-SPAN = 50.0
+SPAN = 1000.0
 """The least rate that is tried is the highest one over this."""
 
-HEADROOM = 1.5
-"""The highest rate that is tried, in parts of the burst's."""
+HEADROOM = 3.0
+"""The highest rate that is tried, in parts of the burst's, which has an end with few requests."""
 
 TOLERANCE = 0.05
 """How far apart the highest rate that was borne and the lowest that was not may be."""

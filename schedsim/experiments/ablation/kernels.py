@@ -17,3 +17,11 @@ CONTIGUOUS = f"roofline,{_COMMON},kv_efficiency=0.891,attention_efficiency=0.37"
 
 LIBRARY = f"roofline,{_COMMON},kv_efficiency=0.891,attention_efficiency=0.554"
 """The best contiguous kernel that torch brings, which is faster in prefills."""
+
+NAMED = {"paged": PAGED, "contiguous": CONTIGUOUS, "library": LIBRARY}
+"""What stands for these specs where a step time is asked for."""
+
+
+def step_time(name: str) -> str:
+    """The spec that `name` stands for; any other is one itself."""
+    return NAMED.get(name, name)
