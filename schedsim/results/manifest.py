@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -61,6 +62,7 @@ def speed(output_tokens: int, num_requests: int, cpu_seconds: float) -> dict[str
     }
 
 
+@cache
 def package_version(name: str) -> str | None:
     """The installed version of a package; None where there is none."""
     try:

@@ -194,11 +194,16 @@ def _on_draws(setup: Setup, draws: Sequence[Trace]) -> list[str]:
 
 def notes_on_cells(cells: Cells) -> list[str]:
     """What some cells did not serve, and where their step times are beyond what was measured."""
-    notes = []
+    missing: dict[str, int] = {}
     for cell, filled in cells.items():
-        missing = sum(run.not_served for run in filled.runs)
-        if missing:
-            notes.append(f"{cell}: {missing} requests were not served, the rates leave them out")
+        count = sum(run.not_served for run in filled.runs)
+        missing[cell.memory.name] = max(missing.get(cell.memory.name, 0), count)
+    notes = [
+        f"memory {name!r} never has room for {count} of the requests of all repeats, which the "
+        "other cells serve: compare with it only where --blocks holds several of the longest"
+        for name, count in missing.items()
+        if count
+    ]
     beyond = [
         note
         for filled in cells.values()
