@@ -22,6 +22,7 @@ from schedsim.experiments.ablation.questions import QUESTIONS, Question
 from schedsim.experiments.ablation.shapley import (
     Applied,
     Decomposition,
+    Value,
     decompose,
     feasible_sets,
 )
@@ -133,9 +134,12 @@ def factors_of(
     if not set(cells.values()) <= rates.keys():
         return None
     logs = {applied: np.log(rates[cell]) for applied, cell in cells.items()}
-    repeats = range(len(logs[frozenset()]))
-    each = [decompose(lambda a, r=r: float(logs[a][r]), left, after) for r in repeats]
-    mean = decompose(lambda a: float(logs[a].mean()), left, after)
+
+    def in_repeat(repeat: int) -> Value:
+        return lambda applied: float(logs[applied][repeat])
+
+    each = [decompose(in_repeat(r), left, after) for r in range(len(logs[frozenset()]))]
+    mean = decompose(lambda applied: float(logs[applied].mean()), left, after)
     return Factors(
         first=cells[frozenset()],
         last=cells[frozenset(left)],

@@ -1,0 +1,1 @@
+"""Paging or scheduling: every combination, and what each part brings: `schedsim ablate`."""
