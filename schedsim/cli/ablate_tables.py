@@ -18,7 +18,7 @@ from schedsim.experiments.ablation.cells import (
     Cell,
     own_kernel,
 )
-from schedsim.experiments.ablation.factors import LEVEL, MEANINGS, Answers, Factor, Factors
+from schedsim.experiments.ablation.factors import GROUPS, LEVEL, MEANINGS, Answers, Factor, Factors
 from schedsim.experiments.ablation.measuring import Pair
 from schedsim.experiments.ablation.on_device import MeasuredCells
 from schedsim.experiments.ablation.running import Ablated
@@ -130,6 +130,8 @@ def factors_table(factors: Factors, measure: str) -> Table:
         span = f"{change.least:.3f} to {change.most:.3f}"
         table.add_row(change.change, in_words(change.factor), span, MEANINGS[change.change])
     table.add_section()
+    for name, factor in factors.groups.items():
+        table.add_row(f"{name} in all", in_words(factor), "", " × ".join(GROUPS[name]))
     table.add_row("all of it", in_words(factors.whole))
     table.add_section()
     for pair, factor in factors.interactions.items():

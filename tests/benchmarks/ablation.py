@@ -3,6 +3,7 @@
 python tests/benchmarks/ablation.py [plenty] [scarce] [capacity] [library] [regimes]
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +13,12 @@ from tempfile import TemporaryDirectory
 from schedsim.cli.ablate_tables import in_words
 from schedsim.config import make_settings
 from schedsim.experiments.ablation.burst import Cells, fill_cell
+from schedsim.experiments.ablation.capacity import CAPACITY_CELLS, Capacities
 from schedsim.experiments.ablation.cells import Cell
-from schedsim.experiments.ablation.factors import Answers, answer
+from schedsim.experiments.ablation.factors import Answers, Factor, answer
 from schedsim.experiments.ablation.kernels import LIBRARY
 from schedsim.experiments.ablation.questions import QUESTIONS, Question
-from schedsim.experiments.ablation.running import Ablated, ablate, prepare
+from schedsim.experiments.ablation.running import Ablated, ablate, answers_of, prepare
 from schedsim.experiments.ablation.setup import Setup
 from schedsim.traces import write_trace
 from schedsim.traces.generators import Workload, parse_law
@@ -69,6 +71,9 @@ def factor_rows(answers: Answers) -> list[str]:
         other = of_tuned.get(change.change)
         told = "-" if other is None else in_words(other.factor)
         rows.append(f"| {change.change} | {in_words(change.factor)} | {span} | {told} |")
+    for name, factor in naive.groups.items():
+        told = in_words(tuned.groups[name]) if name in tuned.groups else "-"
+        rows.append(f"| {name} in all | {in_words(factor)} | | {told} |")
     return [*rows, f"| all of it | {in_words(naive.whole)} | | {in_words(tuned.whole)} |"]
 
 
@@ -108,6 +113,25 @@ def asked(setup: Setup, questions: Sequence[Question]) -> Answers:
     return answer("burst", rates)
 
 
+def capacity_rows(setup: Setup) -> list[str]:
+    """What each cell bears, then what follows."""
+    prepared = prepare(setup)
+    cells: Cells = {}
+    for cell in CAPACITY_CELLS:
+        cells[cell] = fill_cell(prepared.setup, prepared.pool, prepared.draws, cell, cells)
+    searched = Capacities(prepared.setup, prepared.pool, prepared.draws, cells)
+    capacities = {cell: searched.of(cell) for cell in CAPACITY_CELLS}
+    rows = []
+    for cell, capacity in capacities.items():
+        rates = [rate for rate in capacity.rates if rate is not None]
+        told = in_words(Factor.of_logs([math.log(rate) for rate in rates]), digits=2)
+        missing = f", {len(capacity.rates) - len(rates)} too low to be found"
+        told += missing if len(rates) < len(capacity.rates) else ""
+        rows.append(f"| {cell.scheduling.name} | {cell.memory.name} | {told} |")
+    answers = answers_of(cells, capacities)[1]
+    return [*rows, "", *factor_rows(answers), "", *ratio_rows(answers), ""]
+
+
 def with_blocks(blocks: int | None, **targets: float) -> Setup:
     """The default workload in another pool, or with targets."""
     engine = PLENTY.engine.model_copy(update={"blocks": blocks, **targets})
@@ -141,10 +165,9 @@ def main() -> None:
                 print(regime_row(regime, blocks), flush=True)
     if "capacity" in chosen:
         for ttft in (2.0, 10.0):
+            print(f"## capacity, {ttft:g} s")
             targets = with_blocks(None, slo_ttft=ttft, slo_tpot=0.1)
-            answers = ablate(prepare(replace(targets, repeats=3))).answers[1]
-            lines = [f"## capacity, {ttft:g} s", *factor_rows(answers), "", *ratio_rows(answers)]
-            print("\n".join(lines), flush=True)
+            print("\n".join(capacity_rows(replace(targets, repeats=3))), flush=True)
 
 
 if __name__ == "__main__":

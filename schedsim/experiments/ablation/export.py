@@ -64,7 +64,7 @@ def waterfall_of(cells: Cells, factors: Factors) -> Figure:
         math.exp(sum(logs) / len(logs)),
         [(change.change, change.factor.value) for change in factors.changes],
     )
-    return waterfall("waterfall", "What each change brings", "output tokens/s", steps)
+    return waterfall("waterfall", "What each change brings", "output tokens/s (logarithmic)", steps)
 
 
 def _short(cell: Cell) -> str:
@@ -121,6 +121,7 @@ def _factors(factors: Factors) -> dict[str, Any]:
             {"change": c.change, **c.factor._asdict(), "least": c.least, "most": c.most}
             for c in factors.changes
         ],
+        "groups": {name: factor._asdict() for name, factor in factors.groups.items()},
         "interactions": [
             {"changes": list(pair), **factor._asdict()}
             for pair, factor in factors.interactions.items()

@@ -56,6 +56,12 @@ MEANINGS: Mapping[str, str] = {
     KERNEL: "attention through a block table",
 }
 
+GROUPS: Mapping[str, Sequence[str]] = {
+    "scheduling": (BATCH_SIZE, ITERATIONS),
+    "memory": (LENGTHS, BLOCKS),
+}
+"""Changes that are told together, too."""
+
 Rates = Mapping[Cell, Sequence[float]]
 """Of each cell a rate above 0 in each repeat."""
 
@@ -92,6 +98,7 @@ class ChangeFactor:
 class Factors:
     """The decomposition of `whole`, the rate of the last system over that of the first.
 
+    `groups` are the products of the changes of each of `GROUPS` that are all among them.
     `interactions` are above 1 where two changes bring more together than each alone.
     """
 
@@ -99,6 +106,7 @@ class Factors:
     last: Cell
     whole: Factor
     changes: list[ChangeFactor]
+    groups: dict[str, Factor]
     interactions: dict[tuple[str, str], Factor]
 
 
@@ -145,6 +153,11 @@ def factors_of(
         last=cells[frozenset(left)],
         whole=Factor.of_logs([one.total for one in each]),
         changes=[_change(change, each, mean) for change in left],
+        groups={
+            name: Factor.of_logs([sum(one.contributions[c].mean for c in group) for one in each])
+            for name, group in GROUPS.items()
+            if set(group) <= set(left)
+        },
         interactions={
             pair: Factor.of_logs([one.interactions[pair] for one in each])
             for pair in mean.interactions

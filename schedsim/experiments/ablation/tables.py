@@ -96,7 +96,8 @@ def _labels(measure: str, cell: Cell, candidate: Candidate, seed: int) -> dict[s
 
 
 def factors_table(answers: Sequence[Answers]) -> "pyarrow.Table":
-    """A row for each change, interaction, whole and ratio; intervals are null for one repeat.
+    """A row for each change, group of changes, interaction, whole and ratio; intervals are null for
+    one repeat.
 
     `least` and `most` are those of a change in any order.
     """
@@ -117,6 +118,8 @@ def _rows_of(measure: str, factors: Factors) -> Iterator[dict[str, Any]]:
     for change in factors.changes:
         extremes = {"least": change.least, "most": change.most}
         yield _row(measure, "change", change.change, change.factor) | ends | extremes
+    for name, factor in factors.groups.items():
+        yield _row(measure, "group", name, factor) | ends
     for pair, factor in factors.interactions.items():
         yield _row(measure, "interaction", " × ".join(pair), factor) | ends
     yield _row(measure, "whole", "whole", factors.whole) | ends

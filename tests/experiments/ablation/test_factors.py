@@ -67,6 +67,8 @@ def test_factors_that_do_not_interact_are_found_exactly_in_any_order() -> None:
     assert (found.whole.low, found.whole.high) == (None, None)
     for pair, factor in found.interactions.items():
         assert factor.value == pytest.approx(1.0), pair
+    assert found.groups["scheduling"].value == pytest.approx(1.3 * 2.0)
+    assert found.groups["memory"].value == pytest.approx(1.5 * 1.1)
     assert ("exact lengths", "paging") not in found.interactions, "no paging without a length"
 
 
@@ -75,6 +77,7 @@ def test_from_tuned_batches_the_size_is_no_change() -> None:
     assert found is not None
     assert [change.change for change in found.changes] == list(CHANGES[1:])
     assert found.first == Cell(STATIC, MAXIMUM, "contiguous")
+    assert list(found.groups) == ["memory"], "one change is no group"
     assert found.whole.value == pytest.approx(math.prod(TRUE.values()) / 1.3)
 
 
