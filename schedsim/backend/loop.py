@@ -167,7 +167,7 @@ class EngineLoop:
         Raises:
             PolicyError: a hook of the policy raised.
         """
-        if self.observers or self._has_failed_to_reserve():
+        if batch.prefills or self.observers or self._has_failed_to_reserve():
             return now
         scheduler = self._scheduler
         left = min(scheduler.steady_after(batch), LONGEST_RUN)

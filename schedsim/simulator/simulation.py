@@ -1,7 +1,9 @@
 """`Simulation`: the backend whose clock is SimPy's and whose device is a step-time model."""
 
+import gc
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import simpy
@@ -15,6 +17,10 @@ from schedsim.results import SLO
 from schedsim.scheduler import Batch, Scheduler
 from schedsim.simulator.replay import Replay
 from schedsim.traces.trace import Trace
+
+COLLECT_EVERY = 200_000
+"""Objects that may come to be before Python looks for cycles: a run makes none, and each look
+passes over all requests."""
 
 
 class Simulation(Backend):
@@ -61,7 +67,8 @@ class Simulation(Backend):
             engine = self._overlapped(env, self._cost)
         else:
             engine = self._process(env, self._cost)
-        return bool(env.run(env.process(engine)))
+        with rare_collections():
+            return bool(env.run(env.process(engine)))
 
     def _process(
         self, env: simpy.Environment, cost: StepCost
@@ -182,6 +189,17 @@ class Simulation(Backend):
         start, end = replay.span(batch)
         self._loop.announce(batch)
         return _Timed(batch, start, end)
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let Python look for garbage less often; what a policy leaves in cycles still goes."""
+    first, *others = gc.get_threshold()
+    gc.set_threshold(first and max(first, COLLECT_EVERY), *others)
+    try:
+        yield
+    finally:
+        gc.set_threshold(first, *others)
 
 
 class _Timed(NamedTuple):
