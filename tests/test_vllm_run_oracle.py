@@ -1,4 +1,4 @@
-"""A run that vLLM 0.19 served on a GPU, simulated: the bounds of each request, and the page on it."""
+"""A run that vLLM 0.19 served on a GPU, simulated: bounds on its requests, and the page on it."""
 
 from pathlib import Path
 

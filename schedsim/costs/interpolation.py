@@ -47,7 +47,8 @@ class Grid:
         right = np.minimum(left + 1, len(axis) - 1)
         weight = (inside - axis[left]) / np.where(left == right, 1.0, axis[right] - axis[left])
         value = (1.0 - weight) * curve[left] + weight * curve[right]
-        return np.where(last > axis[-1], value * (last / axis[-1]), value)
+        grown: Seconds = np.where(last > axis[-1], value * (last / axis[-1]), value)
+        return grown
 
     def _columns(self, outer: Sequence[float], columns: Sequence[int]) -> list[float]:
         """The values in these places of the last axis, interpolated along all the others."""

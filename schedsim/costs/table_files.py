@@ -9,7 +9,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schedsim.costs.interpolation import Grid, every_count
+from schedsim.costs.skew import BINS, Skew, make_skew
 from schedsim.errors import ConfigError
 
 IN_EACH_LAYER = {
@@ -40,44 +41,12 @@ ONCE = {"embedding": 1, "final_layernorm": 1}
 PER_SEQUENCE = {"lm_head": 1, "sampler": 1}
 """Kernels of per_sequence.csv, once an iteration."""
 
+LARGEST_SIZE = 1 << 24
+"""More tokens than an iteration has; every count up to the largest takes some bytes of memory."""
+
 _SIZES = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode")
-_BINS = ("n_label", "skew_rate_label", "kv_big_label", "kp_label")
-_LABEL = re.compile(r"[A-Za-z]+(<=|>|=)(\d+)([k%]?)")
-_UNITS: dict[str, Callable[[int], float]] = {
-    "": float,
-    "k": lambda number: number * 1024.0,
-    "%": lambda number: number / 100.0,
-}
 
 Times = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Skew:
-    """How much longer decodes of uneven context take, in bins of five sizes.
-
-    `chunks` are the prefill chunks that were measured, 0 for none; `bounds` the upper bounds of the
-    bins of the other four: requests that decode, the share of them that is long, the longest
-    context, and the context of the prefill. `alphas` has a value from 0 to 1 for each combination,
-    0 also where none was measured.
-    """
-
-    chunks: Times
-    bounds: tuple[Times, ...]
-    alphas: Times
-
-    def alpha(self, chunk: float, requests: int, share: Any, longest: Any, context: float) -> Any:
-        """Of one batch, or of many: `share` and `longest` may be arrays.
-
-        A chunk is that of the nearest one measured; a size beyond the last bin is of that bin.
-        """
-        at_chunk = int(np.abs(self.chunks[1:] - chunk).argmin()) + 1 if chunk else 0
-        sizes = (requests, share, longest, context)
-        places = [
-            np.minimum(np.searchsorted(bounds, size), len(bounds) - 1)
-            for bounds, size in zip(self.bounds, sizes, strict=True)
-        ]
-        return self.alphas[at_chunk, places[0], places[1], places[2], places[3]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,10 +87,11 @@ def read_tables(directory: str, *, qk_norm: bool, skew: bool) -> KernelTables:
     tables = [dense, sequences, attention]
     uneven = None
     if skew:
-        uneven = _read(folder / "skew_fit.csv", _BINS, ("pc",), "alpha")
+        uneven = _read(folder / "skew_fit.csv", BINS, ("pc",), "alpha")
         tables.append(uneven)
     _check_kernels(dense, {**in_layer, **ONCE})
     _check_kernels(sequences, PER_SEQUENCE)
+    _check_batches(attention)
     return KernelTables(
         _total(dense, in_layer),
         _total(dense, ONCE),
@@ -129,7 +99,7 @@ def read_tables(directory: str, *, qk_norm: bool, skew: bool) -> KernelTables:
         _grid(attention, (0, 1)),
         _grid(attention, (2, 3)),
         _grid(attention, (0, 1, 2, 3)),
-        None if uneven is None else _skew(uneven),
+        None if uneven is None else make_skew(uneven.rows, uneven.path),
         {table.path.name: table.sha256 for table in tables},
         _about(folder),
     )
@@ -160,23 +130,36 @@ def _read(path: Path, labels: Sequence[str], sizes: Sequence[str], value: str) -
     rows: dict[tuple[Any, ...], float] = {}
     for number, line in enumerate(lines, start=2):
         where = f"{path}, line {number}"
-        size = [_number(line[name], name, where) for name in sizes]
+        size = [_size(line[name], name, where) for name in sizes]
         key = (*(line[name] for name in labels), *size)
         if key in rows:
             raise ConfigError(f"{where}: the sizes {', '.join(map(_short, key))} stand twice")
-        rows[key] = _number(line[value], value, where, negative=value == "alpha")
+        rows[key] = _number(line[value], value, where)
     if not rows:
         raise ConfigError(f"{path}: no rows")
     return _Table(path, hashlib.sha256(content).hexdigest(), rows)
 
 
-def _number(text: str | None, name: str, where: str, negative: bool = False) -> float:
+def _size(text: str | None, name: str, where: str) -> float:
+    try:
+        size = int(text or "")
+    except ValueError:
+        size = -1
+    if not 0 <= size <= LARGEST_SIZE:
+        raise ConfigError(
+            f"{where}: {name}={text!r} is not a whole number from 0 to {LARGEST_SIZE}"
+        )
+    return float(size)
+
+
+def _number(text: str | None, name: str, where: str) -> float:
     try:
         number = float(text or "")
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or (number < 0 and not negative):
-        wanted = "a number" if negative else "a number from 0"
+    least = -math.inf if name == "alpha" else 0.0
+    if not (math.isfinite(number) and number >= least):
+        wanted = "a number" if name == "alpha" else "a number from 0"
         raise ConfigError(f"{where}: {name}={text!r} is not {wanted}")
     return number
 
@@ -213,18 +196,32 @@ def _total(table: _Table, times: dict[str, int]) -> Times:
     return total
 
 
+def _check_batches(table: _Table) -> None:
+    for size in table.rows:
+        chunk, context, decodes, length = size
+        if (context and not chunk) or (length and not decodes) or not (chunk or decodes):
+            told = ", ".join(f"{name}={x:g}" for name, x in zip(_SIZES, size, strict=True))
+            raise ConfigError(
+                f"{table.path}: {told} is no batch: it has a context and nothing that reads it, "
+                "or nothing at all"
+            )
+
+
 def _grid(table: _Table, kept: Sequence[int]) -> Grid:
-    """The rows whose chunk or requests are those of a batch of this kind, as a grid."""
-    kind = {(0, 1): "prefill", (2, 3): "decode"}.get(tuple(kept), "prefill and decode")
-    is_prefill, is_decode = 0 in kept, 2 in kept
+    """The rows of batches that have just these sizes of `_SIZES`, as a grid."""
+    prefills, decodes = 0 in kept, 2 in kept
+    kind = " and ".join(["prefill"] * prefills + ["decode"] * decodes)
     rows = {
         tuple(size[i] for i in kept): time
         for size, time in table.rows.items()
-        if (size[0] > 0, size[2] > 0) == (is_prefill, is_decode)
+        if (size[0] > 0, size[2] > 0) == (prefills, decodes)
     }
     if not rows:
         raise ConfigError(f"{table.path}: no rows of batches that {kind}")
     axes = [sorted({size[i] for size in rows}) for i in range(len(kept))]
+    for i, axis in zip(kept, axes, strict=True):
+        if not axis[-1]:
+            raise ConfigError(f"{table.path}: {_SIZES[i]} is 0 for all batches that {kind}")
     values = np.full([len(axis) for axis in axes], math.nan)
     places = [{x: i for i, x in enumerate(axis)} for axis in axes]
     for size, time in rows.items():
@@ -237,30 +234,6 @@ def _grid(table: _Table, kept: Sequence[int]) -> Grid:
             f"{', '.join(sizes)}; of batches that {kind} every combination is needed"
         )
     return Grid(axes, values)
-
-
-def _skew(table: _Table) -> Skew:
-    bounds = [sorted({_bound(key[i], table.path) for key in table.rows}) for i in range(len(_BINS))]
-    chunks = sorted({0.0, *(key[-1] for key in table.rows)})
-    if len(chunks) == 1:
-        raise ConfigError(f"{table.path}: pc is 0 in all rows; rows with prefill are needed")
-    alphas = np.zeros((len(chunks), *map(len, bounds)))
-    for (*labels, chunk), alpha in table.rows.items():
-        places = [
-            axis.index(_bound(label, table.path))
-            for axis, label in zip(bounds, labels, strict=True)
-        ]
-        # Outside it is the noise of a quotient of two small differences.
-        alphas[(chunks.index(chunk), *places)] = min(max(alpha, 0.0), 1.0)
-    return Skew(np.array(chunks), tuple(map(np.array, bounds)), alphas)
-
-
-def _bound(label: str, path: Path) -> float:
-    """The upper bound that a label such as `kvB<=4k` or `sr>70%` tells."""
-    told = _LABEL.fullmatch(label)
-    if told is None:
-        raise ConfigError(f"{path}: {label!r} is no label of a bin, such as n<=16 or kvB<=4k")
-    return math.inf if told[1] == ">" else _UNITS[told[3]](int(told[2]))
 
 
 def _about(folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 from schedsim.costs.base import PartsAhead, decode_contexts
 from schedsim.costs.interpolation import Grid
 from schedsim.costs.models import ModelSpec
+from schedsim.costs.skew import long_share
 from schedsim.costs.table_files import KernelTables, read_tables
 from schedsim.errors import ConfigError
 from schedsim.results.step_log import StepLog
@@ -21,9 +22,6 @@ _PARAMETER = re.compile(r"(.+),([a-z_]+)=([^/,]*)")
 
 LARGEST_GRAPH = 1 << 16
 """More tokens than any engine captures."""
-
-SKEW_RATIO = 4.0
-"""The uneven batches that were measured have two lengths, the longer so many times the shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +193,6 @@ def one_chunk(shape: BatchShape) -> PrefillSize:
     tokens, pairs = shape.prefill_tokens, shape.prefill_attention
     context = pairs / tokens - tokens / 2
     return PrefillSize(tokens, context) if context >= 0 else PrefillSize(math.sqrt(2 * pairs), 0.0)
-
-
-def long_share(mean: Any, longest: Any) -> Any:
-    """The share of long decodes in the measured kind of batch with this mean and longest context.
-
-    Zero or less where no share of them has so low a mean. Numbers or arrays.
-    """
-    return (SKEW_RATIO * mean / longest - 1.0) / (SKEW_RATIO - 1.0)
 
 
 def padded_sizes(largest: int) -> list[int]:

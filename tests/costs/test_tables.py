@@ -14,8 +14,9 @@ from scipy.interpolate import RegularGridInterpolator
 from schedsim.config import make_settings
 from schedsim.costs import TableOptions, TablesCost, load_model, load_tables, make_step_cost
 from schedsim.costs.base import AheadCost
+from schedsim.costs.skew import long_share
 from schedsim.costs.table_files import IN_EACH_LAYER, ONCE, PER_SEQUENCE
-from schedsim.costs.tables import long_share, one_chunk, padded_sizes, parse_tables
+from schedsim.costs.tables import one_chunk, padded_sizes, parse_tables
 from schedsim.errors import ConfigError
 from schedsim.scheduler.batch import BatchShape
 from schedsim.traces.sample import sample_trace
@@ -318,6 +319,17 @@ BAD: dict[str, tuple[dict[str, list[str]], str]] = {
     "a short line": (add("dense.csv", "qkv_proj,4"), "line 47: time_us=None is not a number"),
     "negative": (add("dense.csv", "qkv_proj,4,-1"), "line 47: time_us='-1' is not a number from 0"),
     "endless": (add("attention.csv", "0,0,1,9,inf"), "time_us='inf' is not a number from 0"),
+    "half a token": (add("dense.csv", "qkv_proj,4.5,1"), "tokens='4.5' is not a whole number"),
+    "too many tokens": (add("dense.csv", "qkv_proj,99999999,1"), "is not a whole number from 0 to"),
+    "a context of nothing": (
+        add("attention.csv", "0,16,1,16,1"),
+        "prefill_chunk=0, kv_prefill=16, n_decode=1, kv_decode=16 is no batch",
+    ),
+    "nothing": (add("attention.csv", "0,0,0,0,1"), "or nothing at all"),
+    "no context": (
+        drop("attention.csv", lambda row: row.split(",")[0] == "0" or row.split(",")[1] == "0"),
+        "kv_prefill is 0 for all batches that prefill",
+    ),
     "twice": (add("dense.csv", "o_proj,8,1"), "line 47: the sizes o_proj, 8 stand twice"),
     "at nothing": (add("dense.csv", "o_proj,0,1"), "dense.csv: o_proj is measured at 0"),
     "a kernel too few": (
