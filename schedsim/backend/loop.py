@@ -263,6 +263,7 @@ class EngineLoop:
         if together < WORTH_AT_ONCE:
             return None
         batch.decode_context = self._scheduler.decode_set.context
+        batch.longest_context = self._scheduler.decode_set.longest_context
         return times_ahead(now, pace.parts_ahead(batch, together), together, due)
 
     def _skip(self, batch: Batch, times: TimesAhead) -> None:

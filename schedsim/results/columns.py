@@ -141,6 +141,7 @@ class StepColumns:
     prefill_attention: Floats
     decode_requests: Ints
     context_tokens: Ints
+    longest_context: Ints
     padding_requests: Ints
     padding_context: Ints
     sampled: Ints

@@ -67,6 +67,7 @@ def steps_table(columns: StepColumns, replica: int) -> pa.Table:
         "prefill_attention": columns.prefill_attention,
         "decode_requests": columns.decode_requests,
         "context_tokens": columns.context_tokens,
+        "longest_context": columns.longest_context,
         "padding_requests": columns.padding_requests,
         "padding_context": columns.padding_context,
         "sampled": columns.sampled,

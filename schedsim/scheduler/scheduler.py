@@ -282,6 +282,7 @@ class Scheduler:
         batch = Batch(
             decode_requests=number,
             decode_context=decode_set.context,
+            longest_context=decode_set.longest_context,
             sampled=number,
             runs_decodes=True,
         )
@@ -297,6 +298,7 @@ class Scheduler:
             return False
         self.kv_cache.grow_all()
         batch.decode_context = self.decode_set.context
+        batch.longest_context = self.decode_set.longest_context
         self._book(batch)
         return True
 
