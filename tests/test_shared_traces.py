@@ -1,8 +1,9 @@
 """Every shared trace runs to its end under every shipped policy, and no request is unaccounted.
 
-The first 100 requests are part of every test run, all invariants asserted after every fifth iteration
-(on the longest contexts every 25th): of each trace under four policies, of one under the others. The
-rest, the first 500, and whole traces with the invariants after every 1000th iteration, are `slow`.
+The first 100 requests are part of every test run, all invariants asserted after every fifth
+iteration (on the longest contexts every 25th): of each trace under four policies, of one under the
+others. The rest, the first 500, and whole traces with the invariants after every 1000th iteration,
+are `slow`.
 """
 
 import json
