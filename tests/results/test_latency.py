@@ -142,13 +142,14 @@ def test_memory_is_the_mean_over_the_time_that_iterations_run(run: Run) -> None:
     steps = run.record.steps
     capacity = run.record.total_blocks * run.record.block_size
     seconds = used = reserved = 0.0
+    stored, free = (steps.column(name).tolist() for name in ("stored_tokens", "free_blocks"))
     for place in range(len(steps)):
         duration = steps.end[place] - steps.start[place]
         seconds += duration
-        used += steps.stored_tokens[place] * duration
-        blocks = run.record.total_blocks - steps.free_blocks[place]
+        used += stored[place] * duration
+        blocks = run.record.total_blocks - free[place]
         reserved += blocks * run.record.block_size * duration
-        assert steps.stored_tokens[place] <= blocks * run.record.block_size
+        assert stored[place] <= blocks * run.record.block_size
     memory = summary["memory"]
     if not seconds:
         assert memory["used"] is None

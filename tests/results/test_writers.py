@@ -17,7 +17,7 @@ from schedsim.memory import MemoryUse, PagedKVCache
 from schedsim.request import Request
 from schedsim.results import DecisionWriter, RunDirectory, StepLog, TimelineWriter, build_result
 from schedsim.results.columns import StepColumns
-from schedsim.results.step_log import DEVICE_COLUMNS, FLOAT_COLUMNS, INT_COLUMNS, MEMORY_COLUMNS
+from schedsim.results.step_log import DEVICE_COLUMNS, MEMORY_COLUMNS, ONCE_A_RUN, TIME_COLUMNS
 from schedsim.results.table import render_table
 from schedsim.results.tables import steps_table
 from schedsim.scheduler import Batch, Scheduler, Step
@@ -194,7 +194,7 @@ def test_rows_added_together_are_those_added_one_by_one() -> None:
         one = replace(batch, decided_at=end - 1, **contexts)
         apart.append(one, end - 0.75, end, 3, 5, 1, 80, 40 + 3 * row)
     for again in range(2):
-        names = (*FLOAT_COLUMNS, *INT_COLUMNS)
+        names = (*TIME_COLUMNS, *ONCE_A_RUN)
         for name in names:
             assert together.column(name).tolist() == apart.column(name).tolist(), name
         for log in (together, apart):
@@ -227,7 +227,7 @@ def test_the_step_log_keeps_what_is_appended() -> None:
     log.append(Batch(decided_at=2.5), 3.0, 4.0, -1, 0, 0, 0, 0)
     log.note_idle_look(5.0, 2)
     assert len(log) == 2
-    names = (*FLOAT_COLUMNS, *INT_COLUMNS)
+    names = (*TIME_COLUMNS, *ONCE_A_RUN)
     assert {name: log.column(name)[0] for name in names} == {
         "decided_at": 0.5,
         "start": 1.0,
