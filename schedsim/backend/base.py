@@ -80,7 +80,7 @@ class Backend(ABC):
         return True
 
     def record(self, interrupted: str | None = None) -> RunRecord:
-        """What happened so far; call once, after `run` returned or raised."""
+        """What happened so far; after `run` returned or raised."""
         kv_cache = self._scheduler.kv_cache
         return RunRecord(
             trace=self._trace,

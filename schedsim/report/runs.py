@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from schedsim.experiments.arms import Measured
-from schedsim.experiments.validation import METRICS
+from schedsim.experiments.validation.metrics import METRICS
 from schedsim.report import figures
 from schedsim.report.content import Report, Section, Table
 from schedsim.report.figures import Figure
@@ -22,7 +20,7 @@ from schedsim.report.series import (
 )
 from schedsim.report.threats import threats_of_runs
 from schedsim.results.labels import LABELS
-from schedsim.results.stored_run import StoredRun, float_column, load_run
+from schedsim.results.stored_run import StoredRun, float_column, load_run, step_ends
 from schedsim.results.table import format_figure, look_up, table_rows
 
 LATENCIES = {
@@ -62,10 +60,8 @@ class _Told:
             "waiting": float_column(steps, "waiting"),
             "held": 1.0 - float_column(steps, "free_blocks") / blocks,
         }
-        ends = steps["end"].combine_chunks()
-        last = np.asarray(ends.offsets)[1:] - 1
-        end = np.asarray(ends.values)[last]
-        self.times += time_points(name, float_column(steps, "start"), end, columns)
+        start, end = float_column(steps, "start"), step_ends(steps)
+        self.times += time_points(name, start, end, columns)
         self.memory += memory_points(name, run.summary["memory"])
         self.tenants += tenant_points(
             name,
