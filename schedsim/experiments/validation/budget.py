@@ -17,11 +17,12 @@ from schedsim.experiments.iterations import iterations_of
 from schedsim.experiments.validation.cells import Cell
 from schedsim.experiments.validation.metrics import METRICS, figure
 from schedsim.experiments.validation.retiming import (
+    Decided,
     other_device_time,
     other_engine,
     retimed_summary,
 )
-from schedsim.experiments.validation.simulations import Replay, step_columns
+from schedsim.experiments.validation.simulations import Replay
 from schedsim.experiments.validation.step_errors import of_all_rows, told_of
 from schedsim.results.quantiles import Floats
 from schedsim.results.stored_run import StoredRun, float_column
@@ -52,17 +53,16 @@ def stages_of(
         return Stages(run.summary, None, None, None, simulated)
     if is_closed_loop(cell):
         return Stages(run.summary, replay.summary, None, None, simulated)
-    record = replay.record
-    steps = step_columns(record)
     iterations = iterations_of(run)
     told = of_all_rows(run, iterations, told_of(cost, iterations))
-    arrival = cell.trace.arrival.astype(np.float64)
-    device = other_device_time(steps, arrival, _host_seconds(run), told.device)
+    decided = Decided.of(replay.record)
+    device = other_device_time(decided, _host_seconds(run), told.device)
+    engine = other_engine(decided, told)
     return Stages(
         measured=run.summary,
         replayed=replay.summary,
-        device_told=retimed_summary(record, device),
-        engine_told=retimed_summary(record, other_engine(steps, arrival, told)),
+        device_told=retimed_summary(replay.record, decided, device),
+        engine_told=retimed_summary(replay.record, decided, engine),
         simulated=simulated,
     )
 

@@ -53,12 +53,16 @@ class Choice:
 def choose(
     metric: str, measured: dict[str, Sequence[float]], simulated: dict[str, float]
 ) -> Choice:
-    """The choice among policies with at least one repeat each, by name; of equals the first."""
+    """The choice among policies with at least one repeat each, by name.
+
+    Of policies that simulate alike, the pick is the one that was measured to be the worst: nothing
+    in the simulation speaks against it.
+    """
     assert measured.keys() == simulated.keys(), "every policy is measured and simulated"
     means = {name: float(np.mean(repeats)) for name, repeats in measured.items()}
     sign = 1.0 if is_better_low(metric) else -1.0
     best = min(means, key=lambda name: sign * means[name])
-    pick = min(simulated, key=lambda name: sign * simulated[name])
+    pick = min(simulated, key=lambda name: (sign * simulated[name], -sign * means[name]))
     spreads = [_spread(measured[name]) for name in (best, pick)]
     known = [spread for spread in spreads if spread is not None]
     regret = abs(means[pick] - means[best]) / means[best] if means[best] else 0.0

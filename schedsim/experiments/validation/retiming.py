@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from schedsim.results.columns import RequestColumns, StepColumns
+from schedsim.results.columns import Mask, RequestColumns, StepColumns
 from schedsim.results.latency import Latencies
 from schedsim.results.quantiles import Floats, Ints
 from schedsim.results.record import RunRecord
@@ -35,25 +35,65 @@ class Moments:
     end: Floats
 
 
-def other_device_time(steps: StepColumns, arrival: Floats, host: Floats, device: Floats) -> Moments:
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """The decisions of a run, which stay while its times change.
+
+    `hidden` iterations were decided while the one before ran; before `idle` ones the engine looked,
+    after the last batch had ended, and ran nothing. `came` is when the last of those came who were
+    first admitted in an iteration, 0 for nobody.
+    """
+
+    requests: RequestColumns
+    steps: StepColumns
+    hidden: Mask
+    idle: Mask
+    came: Floats
+
+    @classmethod
+    def of(cls, record: RunRecord) -> "Decided":
+        """Those of a run that came to its end, in open loop."""
+        requests = RequestColumns.from_record(record)
+        steps = StepColumns.from_log(record.steps)
+        size = len(steps)
+        hidden, idle = np.zeros(size, dtype=np.bool_), np.zeros(size, dtype=np.bool_)
+        hidden[1:] = steps.decided_at[1:] < steps.end[:-1]
+        looked = np.diff(steps.idle_before, prepend=0) > 0
+        last_look = np.full(size, -np.inf)
+        last_look[looked] = steps.idle_looks[steps.idle_before[looked] - 1]
+        idle[1:] = looked[1:] & (last_look[1:] >= steps.end[:-1])
+        came = np.zeros(size)
+        admitted = ~np.isnan(requests.admitted)
+        place = np.searchsorted(steps.decided_at, requests.admitted[admitted])
+        np.maximum.at(came, place, requests.arrival[admitted])
+        return cls(requests, steps, hidden, idle, came)
+
+    def woken_at(self, i: int) -> float:
+        """What ended the idleness before iteration i: who came last, or the policy's own time."""
+        seen = self.steps.last_arrival_seen
+        if i > 0 and seen[i] == seen[i - 1]:
+            return float(self.steps.decided_at[i])
+        return float(self.requests.arrival[seen[i]])
+
+
+def other_device_time(run: Decided, host: Floats, device: Floats) -> Moments:
     """The moments if each iteration had `device` seconds, all else of the engine as it was.
 
     The time from the end of an iteration to the next decision and from there to the start is the
-    recorded one; `host` is that of iterations which were decided while the one before ran. An
-    engine that was idle looks when it did. Nobody is scheduled before arriving.
+    recorded one; `host` is that of hidden iterations. An engine that was idle looks when it did.
+    Nobody is admitted before coming.
     """
-    size = len(steps)
-    hidden, idle = _hidden(steps), _idle(steps)
+    steps, hidden = run.steps, run.hidden
     ready_after = np.where(hidden, host, steps.start - steps.decided_at)
-    moments = _Walk(size)
-    for i in range(size):
-        if i == 0 or idle[i]:
+    moments = _Walk(len(steps))
+    for i in range(len(steps)):
+        if i == 0 or run.idle[i]:
             decided = max(moments.last_end, float(steps.decided_at[i]))
         elif hidden[i]:
             decided = moments.last_start + float(steps.decided_at[i] - steps.start[i - 1])
         else:
             decided = moments.last_end + float(steps.decided_at[i] - steps.end[i - 1])
-        decided = max(decided, _came(arrival, steps, i))
+        decided = max(decided, float(run.came[i]))
         start = decided + float(ready_after[i])
         if hidden[i]:
             could = max(float(steps.decided_at[i] + ready_after[i]), float(steps.end[i - 1]))
@@ -62,33 +102,28 @@ def other_device_time(steps: StepColumns, arrival: Floats, host: Floats, device:
     return moments.as_arrays()
 
 
-def other_engine(steps: StepColumns, arrival: Floats, told: Durations) -> Moments:
+def other_engine(run: Decided, told: Durations) -> Moments:
     """The moments if host, device and gap had all been as the model says, as it is simulated."""
-    size = len(steps)
-    hidden, idle = _hidden(steps), _idle(steps)
+    size = len(run.steps)
     moments = _Walk(size)
     gap = 0.0
     for i in range(size):
         free = moments.last_end + gap
-        if hidden[i]:
-            decided = max(moments.last_start, _came(arrival, steps, i))
+        if run.hidden[i]:
+            decided = max(moments.last_start, float(run.came[i]))
             start = max(free, decided + float(told.host[i]))
         else:
-            # An idle engine was woken by whoever came, or by the policy at a time of its own.
-            seen = steps.last_arrival_seen
-            is_woken = i > 0 and idle[i] and seen[i] == seen[i - 1]
-            at = float(steps.decided_at[i]) if is_woken else _came(arrival, steps, i)
-            decided = max(free, at)
+            woken = run.woken_at(i) if i == 0 or run.idle[i] else 0.0
+            decided = max(free, float(run.came[i]), woken)
             start = decided + float(told.host[i])
         moments.add(decided, start, start + float(told.device[i]))
         gap = float(told.gap[i])
     return moments.as_arrays()
 
 
-def retimed_summary(record: RunRecord, moments: Moments) -> dict[str, Any]:
+def retimed_summary(record: RunRecord, run: Decided, moments: Moments) -> dict[str, Any]:
     """The summary of the run with each of its moments moved; its requests come when they did."""
-    requests = RequestColumns.from_record(record)
-    steps = StepColumns.from_log(record.steps)
+    requests, steps = run.requests, run.steps
     tokens = TokenTimes.from_log(record.tokens, requests.first_token, steps.end)
 
     def moved(times: Floats) -> Floats:
@@ -129,29 +164,6 @@ class _Walk:
 
     def as_arrays(self) -> Moments:
         return Moments(self._decided, self._start, self._end)
-
-
-def _hidden(steps: StepColumns) -> Any:
-    """Which iterations were decided while the one before ran."""
-    hidden = np.zeros(len(steps), dtype=np.bool_)
-    hidden[1:] = steps.decided_at[1:] < steps.end[:-1]
-    return hidden
-
-
-def _idle(steps: StepColumns) -> Any:
-    """Before which decisions the engine looked after the last batch had ended and ran nothing."""
-    idle = np.zeros(len(steps), dtype=np.bool_)
-    looks = np.diff(steps.idle_before, prepend=0) > 0
-    last_look = np.full(len(steps), -np.inf)
-    last_look[looks] = steps.idle_looks[steps.idle_before[looks] - 1]
-    idle[1:] = looks[1:] & (last_look[1:] >= steps.end[:-1])
-    return idle
-
-
-def _came(arrival: Floats, steps: StepColumns, i: int) -> float:
-    """When the last of those came whom the decision of iteration i knew."""
-    seen = int(steps.last_arrival_seen[i])
-    return 0.0 if seen < 0 else float(arrival[seen])
 
 
 def _nearest(ascending: Floats, wanted: Floats) -> Ints:

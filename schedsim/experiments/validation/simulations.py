@@ -12,7 +12,6 @@ from schedsim.experiments.runs import Outcome, RunOptions, run_policy, run_prepa
 from schedsim.experiments.setup import choose_sizes, own_block_size, prepare_run
 from schedsim.experiments.validation.cells import Cell
 from schedsim.experiments.validation.scaled_cost import scaled
-from schedsim.results.columns import StepColumns
 from schedsim.results.decision_file import DecisionFile
 from schedsim.results.difference import Comparison, compare_decisions
 from schedsim.results.record import RunRecord
@@ -171,11 +170,6 @@ class Simulations:
         """Write what the run wrote, so that both can be compared."""
         has_trail = (run.path / TRAIL).is_file()
         return RunOptions(path, run.has_decisions, has_trail, command=self._command)
-
-
-def step_columns(record: RunRecord) -> StepColumns:
-    """The iterations of a run that was simulated, as arrays."""
-    return StepColumns.from_log(record.steps)
 
 
 def _ended(outcome: Outcome, expected: type[Exception] | None = None) -> Outcome:
