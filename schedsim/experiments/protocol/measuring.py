@@ -18,22 +18,25 @@ from schedsim.experiments.setup import prepare_trace
 from schedsim.experiments.validation.saturation import (
     SATURATED,
     Tables,
+    busy_window,
     share_in_line,
     tokens_per_s,
 )
-from schedsim.results.steady import Window
 from schedsim.traces import Trace
 
 LONGER = 1.3
 """How much longer than simulated a run is taken to be when its end is foreseen."""
+
+LEAST_RATE, STEP = 0.5, 1.25
+"""The first rate that is tried for its load, and how much higher the next one is."""
 
 MOST_TRIES = 4
 """Times that the load of a capacity is raised because the engine bore it."""
 
 
 class Saturated(NamedTuple):
-    """What an engine did under a load: requests per second in the steady window, and the share of
-    it in which one waited."""
+    """What an engine did under a load: requests per second in its busy window, and the share of
+    that in which one waited."""
 
     requests_per_s: float
     in_line: float
@@ -110,8 +113,8 @@ class Campaign:
         seconds = protocol.capacity_seconds
         entry = self._index.capacities.get(key)
         if entry is None:
-            guess = simulated_capacity(trace, settings, protocol.sizing, seconds)
-            entry = CapacityEntry(offered=protocol.overload * guess)
+            enough = saturating_rate(trace, settings, protocol.sizing, seconds)
+            entry = CapacityEntry(offered=protocol.overload * enough)
             self._index.capacities[key] = entry
         tries = 0
         while len(entry.runs) < protocol.capacity_repeats:
@@ -195,31 +198,27 @@ class Campaign:
         return path
 
 
-def simulated_capacity(
-    trace: Trace, settings: RunSettings, step_time: str, seconds: float
-) -> float:
-    """Requests per second that the engine does in a simulation: the load is doubled until it has
-    more than it bears.
+def saturating_rate(trace: Trace, settings: RunSettings, step_time: str, seconds: float) -> float:
+    """The lowest of some rates (requests/s) that is more than the engine bears in a simulation.
 
     Raises:
         ConfigError: the trace is too short, or the step time wrong.
     """
-    rate = 1.0
+    rate = LEAST_RATE
     while True:
         sized = evenly(trace, settings, rate, seconds)
         sized = sized.model_copy(update={"step_time": step_time})
-        did = saturated_rate(_tables(_ended(run_policy(prepare_trace(trace, sized), sized))))
-        if did.is_saturated:
-            return did.requests_per_s
-        rate *= 2
+        outcome = _ended(run_policy(prepare_trace(trace, sized), sized))
+        if saturated_rate(_tables(outcome)).is_saturated:
+            return rate
+        rate *= STEP
 
 
 def saturated_rate(run: Tables) -> Saturated:
-    """The tokens that a run did in its steady window in requests of the mean length."""
-    steady = run.summary["steady_window_s"]
-    if steady is None or steady[0] >= steady[1]:
+    """The tokens that a run did in its busy window in requests of the mean length."""
+    window = busy_window(run)
+    if window is None:
         return Saturated(0.0, 0.0)
-    window = Window(*steady)
     requests = run.requests
     lengths = sum(
         requests.column(name).to_numpy().astype(np.float64)

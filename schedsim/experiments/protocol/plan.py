@@ -65,10 +65,10 @@ class PlannedCell(_Table):
 class Protocol(_Table):
     """All cells, and what they have in common.
 
-    Requests of a cell come for `seconds`. Capacities are measured under `overload` times what a
-    simulation with `sizing` says, for `capacity_seconds`, `capacity_repeats` times. `overhead_s` is
-    what a run takes beside its requests. `engine` holds `RunSettings`, `device` the
-    `ExecutionSettings`.
+    Requests of a cell come for `seconds`. Capacities are measured for `capacity_seconds`, under
+    `overload` times a rate that is too much in a simulation with `sizing`, `capacity_repeats` times
+    each. `overhead_s` is what a run takes beside its requests. `engine` holds `RunSettings`,
+    `device` the `ExecutionSettings`.
     """
 
     purpose: Literal["development", "test"]
@@ -76,7 +76,7 @@ class Protocol(_Table):
     repeats: int = Field(2, ge=1)
     capacity_seconds: float = Field(gt=0)
     capacity_repeats: int = Field(2, ge=1)
-    overload: float = Field(1.5, gt=1)
+    overload: float = Field(1.2, gt=1)
     overhead_s: float = Field(20.0, ge=0)
     sizing: str = "roofline"
     engine: dict[str, Scalar] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Capacity: tokens per second while work is always in line, over one window for all runs."""
+"""Capacity: tokens per second while work is always in line, in a window that all runs share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ KINDS = ("total_tokens_per_s", "output_tokens_per_s")
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Tokens per second in `window`, which all runs have in common: that of the latest warm-up.
+    """Tokens per second in `window`, the part that the busy windows of all runs have in common.
 
     `in_line` is the smallest share of it, over the runs, in which a request waited. Without
     `agreements` they are not saturated, and their throughput is the load that was offered.
@@ -62,12 +62,12 @@ class Tables:
 
 
 def capacity_of(measured: Sequence[Tables], simulated: Tables, margin: float) -> Capacity | None:
-    """Compare what engines did per second in the steady window; None where a run has none."""
+    """Compare what engines did per second in the busy window; None where a run has none."""
     runs = [*measured, simulated]
-    windows = [run.summary["steady_window_s"] for run in runs]
-    if any(window is None for window in windows):
+    windows = [window for window in map(busy_window, runs) if window is not None]
+    if len(windows) < len(runs):
         return None
-    window = Window(max(start for start, _ in windows), min(end for _, end in windows))
+    window = Window(max(w.start for w in windows), min(w.end for w in windows))
     if window.seconds <= 0:
         return None
     rates = [tokens_per_s(run, window) for run in runs]
@@ -78,6 +78,16 @@ def capacity_of(measured: Sequence[Tables], simulated: Tables, margin: float) ->
     if in_line >= SATURATED:
         agreements = {name: agreement(there[name], here[name], margin) for name in KINDS}
     return Capacity(window, in_line, there, here, agreements)
+
+
+def busy_window(run: Tables) -> Window | None:
+    """The steady window, longer by what is left in line at its end: from the end of the warm-up to
+    the last arrival, or to the last iteration that left somebody in line if that is later."""
+    steady = run.summary["steady_window_s"]
+    if steady is None or steady[0] >= steady[1]:
+        return None
+    in_line = step_ends(run.steps)[float_column(run.steps, "waiting") > 0]
+    return Window(steady[0], max(steady[1], float(in_line.max(initial=0.0))))
 
 
 def tokens_per_s(run: Tables, window: Window) -> dict[str, float]:
