@@ -67,9 +67,9 @@ def _with_shares(predicted: Floats, iterations: Iterations) -> Figures:
 
 def _by_size(predicted: Floats, iterations: Iterations) -> list[Figures]:
     """Iterations of a kind with 1, 2 to 3, 4 to 7, … tokens each."""
-    terms, kind, measured = iterations.terms, iterations.kind, iterations.period
-    tokens = (terms["prefill_tokens"] + terms["decode_requests"]).astype(np.int64)
-    octave = np.frexp(np.maximum(tokens, 1).astype(np.float64))[1] - 1
+    kind, measured, shapes = iterations.kind, iterations.period, iterations.shapes()
+    tokens = np.array([shape.prefill_tokens + shape.decode_requests for shape in shapes])
+    octave = np.frexp(np.maximum(tokens, 1.0))[1] - 1
     rows = []
     for place, name in enumerate(KINDS):
         for size in np.unique(octave[kind == place]).tolist():
