@@ -283,10 +283,10 @@ def _shifts_in_words(shifts: dict[str, float | None]) -> list[str]:
 
 def _capacity_in_words(capacity: Capacity | None) -> Sequence[str]:
     if capacity is None:
-        return ["no steady window, so no capacity: all requests come at one time, or none is left"]
+        return ["no busy window, so no capacity: all requests come at one time, or none is left"]
     if capacity.is_saturated:
         return []
     return [
-        f"not saturated: in {percent(capacity.in_line)} of the steady window a request waited, so "
+        f"not saturated: in {percent(capacity.in_line)} of the busy window a request waited, so "
         "that throughput is the load's and no capacity"
     ]
