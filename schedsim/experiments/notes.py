@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from schedsim.config import RunSettings
 from schedsim.costs import FittedCost, RecordedTimes, StepCost
-from schedsim.request import Status
 from schedsim.results.record import RunRecord
 from schedsim.traces.trace import Trace
 
@@ -30,11 +29,12 @@ def notes_on_time(
 def notes_on_outcome(record: RunRecord, step_time: StepCost | RecordedTimes | None) -> list[str]:
     """What of a run that ended came out otherwise than was asked for, and what changes that."""
     notes = []
-    rejected = [r for r in record.released_requests() if r.status is Status.REJECTED]
+    rejected = record.requests.rejected()
     if rejected:
+        first = rejected[0]
         notes.append(
             f"{len(rejected)} of {len(record.trace)} requests rejected; the first, request "
-            f"{rejected[0].id}: {rejected[0].reason}; see --max-model-len, --blocks and "
+            f"{first}: {record.requests.reasons[first]}; see --max-model-len, --blocks and "
             "--max-output, or cut the trace with  schedsim trace convert --max-context"
         )
     if record.num_unswapped:

@@ -19,6 +19,7 @@ INT_COLUMNS = (
     "prefill_context",
     "decode_requests",
     "context_tokens",
+    "longest_context",
     "padding_requests",
     "padding_context",
     "sampled",
@@ -34,8 +35,9 @@ DEVICE_COLUMNS = ("host_s", "gpu_s", "gap_s")
 ONCE_A_RUN = ("prefill_attention", *INT_COLUMNS)
 """Columns in which a run of iterations has one value, that of its first."""
 
-GROWING = ("context_tokens", "stored_tokens")
-"""Those of them that grow by a token for each of `decode_requests` in every further iteration."""
+GROWING = ("context_tokens", "longest_context", "stored_tokens")
+"""Those of them that grow in every further iteration: by a token for each of `decode_requests`, but
+`longest_context` by one."""
 
 MEMORY_COLUMNS = ("reserved_slots", "unusable_slots", "failed_though_enough")
 
@@ -89,6 +91,7 @@ class StepLog:
     prefill_context: "array[int]"
     decode_requests: "array[int]"
     context_tokens: "array[int]"
+    longest_context: "array[int]"
     padding_requests: "array[int]"
     padding_context: "array[int]"
     sampled: "array[int]"
@@ -189,7 +192,8 @@ class StepLog:
             if name in GROWING:
                 grown = np.arange(len(rows))
                 grown -= np.repeat(firsts, lengths)
-                grown *= np.frombuffer(self.decode_requests, dtype=np.int64)
+                if name != "longest_context":
+                    grown *= np.frombuffer(self.decode_requests, dtype=np.int64)
                 rows += grown
             expanded = array(values.typecode)
             expanded.frombytes(rows.view(np.uint8).data)
@@ -211,6 +215,7 @@ class StepLog:
         add_prefill_attention = self.prefill_attention.append
         add_decode_requests = self.decode_requests.append
         add_context_tokens = self.context_tokens.append
+        add_longest_context = self.longest_context.append
         add_padding_requests = self.padding_requests.append
         add_padding_context = self.padding_context.append
         add_sampled, add_swapped_blocks = self.sampled.append, self.swapped_blocks.append
@@ -242,6 +247,7 @@ class StepLog:
             add_prefill_attention(batch.prefill_attention)
             add_decode_requests(decodes)
             add_context_tokens(batch.decode_context - decodes)
+            add_longest_context(batch.longest_context)
             add_padding_requests(batch.padding_requests)
             add_padding_context(batch.padding_context)
             add_sampled(batch.sampled)

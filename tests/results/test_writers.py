@@ -176,7 +176,12 @@ def test_a_request_rejected_in_line_has_a_slice_up_to_then(tmp_path: Path) -> No
 def test_rows_added_together_are_those_added_one_by_one() -> None:
     """Between others, and before more are appended."""
     batch = Batch(
-        decode_requests=3, decode_context=30, padding_requests=2, padding_context=9, sampled=3
+        decode_requests=3,
+        decode_context=30,
+        longest_context=14,
+        padding_requests=2,
+        padding_context=9,
+        sampled=3,
     )
     alone = Batch(prefill_requests=1, prefill_tokens=7, prefill_attention=24.5, sampled=1)
     together, apart = StepLog(), StepLog()
@@ -185,7 +190,8 @@ def test_rows_added_together_are_those_added_one_by_one() -> None:
         log.append(alone, 0.0, 0.5, 3, 4, 1, 90, 7)
     together.append_ahead(batch, ends - 1, ends - 0.75, ends, 3, 5, 1, 80, 40)
     for row, end in enumerate(ends.tolist()):
-        one = replace(batch, decided_at=end - 1, decode_context=30 + 3 * row)
+        contexts = {"decode_context": 30 + 3 * row, "longest_context": 14 + row}
+        one = replace(batch, decided_at=end - 1, **contexts)
         apart.append(one, end - 0.75, end, 3, 5, 1, 80, 40 + 3 * row)
     for again in range(2):
         names = (*FLOAT_COLUMNS, *INT_COLUMNS)
@@ -206,6 +212,7 @@ def test_the_step_log_keeps_what_is_appended() -> None:
         prefill_attention=4.5,
         decode_requests=5,
         decode_context=11,
+        longest_context=4,
         padding_requests=7,
         padding_context=8,
         sampled=9,
@@ -232,6 +239,7 @@ def test_the_step_log_keeps_what_is_appended() -> None:
         "prefill_attention": 4.5,
         "decode_requests": 5,
         "context_tokens": 6,
+        "longest_context": 4,
         "padding_requests": 7,
         "padding_context": 8,
         "sampled": 9,
