@@ -22,6 +22,7 @@ _SIZES = (
     "prefill_attention",
     "decode_requests",
     "context_tokens",
+    "longest_context",
     "padding_requests",
     "padding_context",
     "sampled",

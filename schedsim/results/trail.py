@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from schedsim.errors import ResultError
 from schedsim.request import Request
 from schedsim.results.decision_file import DecisionFile
 from schedsim.results.directory import RunDirectory
 from schedsim.results.quantiles import Ints
+from schedsim.results.step_log import INT_COLUMNS
 from schedsim.results.stored_run import StoredRun, float_column, load_table
 from schedsim.scheduler.batch import Batch, Completion, TransferKind
 from schedsim.scheduler.scheduler import Scheduler
@@ -25,26 +27,6 @@ TRAIL = "trail.parquet"
 _KINDS = tuple(TransferKind)
 
 Source = Literal["decisions", "trail", "sizes"]
-
-SIZES = (
-    "last_arrival_seen",
-    "prefill_requests",
-    "prefill_tokens",
-    "prefill_context",
-    "decode_requests",
-    "context_tokens",
-    "padding_requests",
-    "padding_context",
-    "sampled",
-    "swapped_blocks",
-    "copied_blocks",
-    "running",
-    "waiting",
-    "free_blocks",
-    "stored_tokens",
-    "preempted",
-)
-"""The columns of the steps that decisions alone set, whatever the clock says."""
 
 
 class Events(NamedTuple):
@@ -147,9 +129,20 @@ def trail_of(run: StoredRun) -> Trail:
 
 
 def of_sizes(run: StoredRun) -> Trail:
-    """The trail as the tables tell it: only the first admission of each request, no victims."""
+    """The trail as the tables tell it: only the first admission of each request, no victims.
+
+    Raises:
+        ResultError: the steps lack a column.
+    """
     steps = run.steps
-    columns = np.column_stack([steps.column(name).to_numpy() for name in SIZES])
+    missing = set(INT_COLUMNS) - set(steps.column_names)
+    if missing:
+        raise ResultError(
+            f"{run.path / 'steps.parquet'} lacks {', '.join(sorted(missing))}; run it again with "
+            "this version of schedsim"
+        )
+    # What decisions alone set, whatever the clock says: the columns that hold whole numbers.
+    columns = np.column_stack([steps.column(name).to_numpy() for name in INT_COLUMNS])
     digests = [_digest(row.tobytes()) for row in np.ascontiguousarray(columns, dtype=np.int64)]
     admitted = float_column(run.requests, "admitted")
     there = np.flatnonzero(~np.isnan(admitted))

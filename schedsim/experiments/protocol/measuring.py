@@ -82,7 +82,7 @@ class Campaign:
             KeyboardInterrupt: the user stopped it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        measured = []
+        measured: list[str] = []
         for cell in self.protocol.cells:
             for make in (self._capacity_runs, self._cell_runs):
                 for told in make(cell):

@@ -1,6 +1,6 @@
 """`Choice`: would the simulator have picked the policy that was measured to be the best?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ class Choice:
 
 
 def choose(
-    metric: str, measured: dict[str, Sequence[float]], simulated: dict[str, float]
+    metric: str, measured: Mapping[str, Sequence[float]], simulated: Mapping[str, float]
 ) -> Choice:
     """The choice among policies with at least one repeat each, by name.
 
@@ -62,7 +62,7 @@ def choose(
     means = {name: float(np.mean(repeats)) for name, repeats in measured.items()}
     sign = 1.0 if is_better_low(metric) else -1.0
     best = min(means, key=lambda name: sign * means[name])
-    pick = min(simulated, key=lambda name: (sign * simulated[name], -sign * means[name]))
+    pick = min(means, key=lambda name: (sign * simulated[name], -sign * means[name]))
     spreads = [_spread(measured[name]) for name in (best, pick)]
     known = [spread for spread in spreads if spread is not None]
     regret = abs(means[pick] - means[best]) / means[best] if means[best] else 0.0

@@ -45,4 +45,5 @@ def load_shift(curves: Sequence[Curve]) -> float | None:
 
 def _between(simulated: Sequence[float]) -> Floats:
     """The logarithm of a latency at every fine factor."""
-    return np.interp(np.log(_FINE), np.log(FACTORS), np.log(simulated))
+    between: Floats = np.interp(np.log(_FINE), np.log(FACTORS), np.log(simulated))
+    return between

@@ -22,8 +22,10 @@ from schedsim.traces.transforms import scale_time
 SIMULATED, REPLAYED = "simulated", "replayed"
 """Folders of a cell below that of the validation; replays are numbered."""
 
-_OUTCOMES = ("status", "admitted", "first_token", "finished", "preemptions", "cached_tokens")
-_OUTCOMES += ("recomputed_tokens", "requeue_s")
+_OUTCOMES = (
+    *("status", "admitted", "first_token", "finished"),
+    *("preemptions", "cached_tokens", "recomputed_tokens", "requeue_s"),
+)
 
 
 @dataclass(frozen=True, slots=True)
