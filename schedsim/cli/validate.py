@@ -144,7 +144,7 @@ def validate(
     margins = parse_margins(margin)
     plan = None
     if runs is None:
-        plan = plan_executions(context.params, list(dict.fromkeys(policy or ())))
+        plan = plan_executions(context.params, policy or ())
         _check_before_executing(plan.settings, source)
     else:
         _check_beside_runs(context)

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from schedsim.cli.console import stdout_console
 from schedsim.cli.diff import print_comparison
 from schedsim.cli.side_by_side import note
+from schedsim.costs import FittedCost
 from schedsim.errors import SchedsimError
 from schedsim.experiments.validation.request_errors import requests_table
 from schedsim.experiments.validation.validating import Validation
@@ -118,6 +119,11 @@ def _notes(validation: Validation) -> Iterator[str]:
             yield f"{name}: measured once, so that no spread is known and nothing can be judged"
         for text in found.outcome.notes:
             yield f"{name}: {text}"
+        device = runs[0].manifest.get("device")
+        if isinstance(validation.cost, FittedCost):
+            calibrated_on = validation.cost.file.provenance.get("device")
+            if calibrated_on not in (None, device):
+                yield f"{name}: measured on {device}, and the step time is of {calibrated_on}"
         if found.seen is not None:
             yield (
                 f"{name}: IN-SAMPLE: the calibration saw this {found.seen}; errors on what it "

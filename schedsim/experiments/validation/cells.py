@@ -29,14 +29,21 @@ class Cell:
         """The policy's spec."""
         return self.settings.policy
 
-    def same_load(self, other: "Cell") -> bool:
-        """Whether both served the same requests at the same times."""
+    def same_but_for_policy(self, other: "Cell") -> bool:
+        """Whether both served the same requests at the same times, on engines of one size."""
         pairs = (
             (getattr(self.trace, name), getattr(other.trace, name))
             for name in ("arrival", "prompt_tokens", "output_tokens")
         )
         is_same = all(len(a) == len(b) and (a == b).all() for a, b in pairs)
-        return is_same and self.settings.concurrency == other.settings.concurrency
+        return is_same and self._engine == other._engine
+
+    @property
+    def _engine(self) -> tuple[object, ...]:
+        chosen = self.settings
+        assert chosen.blocks is not None, "a cell's sizes are those that came out"
+        slots = chosen.blocks * chosen.block_size
+        return chosen.model, slots, chosen.max_seqs, chosen.concurrency
 
 
 def make_cells(runs: Sequence[StoredRun], trace: Trace) -> list[Cell]:

@@ -81,7 +81,7 @@ def validate(
 
 def _choices(cells: Sequence[CellValidation]) -> Iterator[Choice]:
     """For every metric of the policies that served the same load, two of them at least."""
-    for group in _grouped(cells, lambda a, b: a.cell.same_load(b.cell)):
+    for group in _grouped(cells, lambda a, b: a.cell.same_but_for_policy(b.cell)):
         if len({found.cell.policy for found in group}) < 2:
             continue
         for name in JUDGED:
