@@ -1,6 +1,8 @@
 """Decisions of two runs: equal ones differ in nothing, others from the right iteration on."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedsim.experiments.validation.divergence import divergence_of
+from schedsim.request import Request
 from schedsim.results.decision_file import DecisionFile
 from schedsim.results.difference import compare_decisions
-from schedsim.results.trail import Events, Trail, of_sizes, trail_of
+from schedsim.results.directory import RunDirectory
+from schedsim.results.stored_run import load_table
+from schedsim.results.trail import TRAIL, Events, Trail, TrailWriter, of_sizes, trail_of
+from schedsim.scheduler.batch import Batch, Chunk, Completion, Transfer, TransferKind
 from tests.validation.runs import settings, small_trace, stored
 
 POLICIES = ("vllm", "sarathi,chunk_size=64", "srtf", "static", "vllm-v0")
@@ -104,3 +110,49 @@ def test_trails_part_where_the_decision_records_do(
     assert differs >= compared.iterations
     if "policy" in other:
         assert differs == compared.iterations
+
+
+def test_other_blocks_for_the_same_batches_are_another_decision(tmp_path: Path) -> None:
+    """With room for all, a cache that keeps prefixes gives out blocks in another order."""
+    trace = small_trace()
+    one, other = (
+        stored(tmp_path / name, trace, settings(blocks=400, memory=memory))
+        for name, memory in (("one", "paged"), ("other", "paged,prefix_caching=true"))
+    )
+    assert of_sizes(one).first_difference(of_sizes(other)) is None
+    assert trail_of(one).first_difference(trail_of(other)) is not None
+
+
+def digest(folder: Path, batch: Batch, tables: dict[int, list[int]]) -> int:
+    """Of one iteration, as it stands in the file."""
+    kv_cache = SimpleNamespace(block_table=lambda request: tables[request.id])
+    scheduler: Any = SimpleNamespace(kv_cache=kv_cache)
+    writer = TrailWriter(RunDirectory.create(folder, {}))
+    writer.scheduled(scheduler, batch, [])
+    writer.completed(scheduler, Completion(batch, []), 0.0, 1.0)
+    writer.close()
+    (found,) = load_table(folder / TRAIL).column("digest").to_pylist()
+    return int(found)
+
+
+def test_a_digest_is_of_everything_that_was_decided(tmp_path: Path) -> None:
+    one, other = Request(1, 0.0, 8, 8), Request(2, 0.0, 8, 8)
+    one.order, other.order = 0, 1
+    chunks = [Chunk(one, 4, 0), Chunk(other, 4, 0)]
+    tables = {1: [5, 6], 2: [7]}
+    batches: list[tuple[Batch, dict[int, list[int]]]] = [
+        (Batch(prefills=chunks), tables),
+        (Batch(prefills=chunks), {1: [5], 2: [6, 7]}),
+        (Batch(prefills=[Chunk(one, 3, 0), chunks[1]]), tables),
+        (Batch(prefills=[Chunk(one, 4, 1), chunks[1]]), tables),
+        (Batch(prefills=chunks[:1]), tables),
+        (Batch(prefills=chunks[:1], preempted=[other]), tables),
+    ]
+    batches += [
+        (Batch(prefills=chunks, transfers=[Transfer(one, kind, pairs)]), tables)
+        for kind in TransferKind
+        for pairs in ([(0, 1)], [(0, 2)])
+    ]
+    digests = [digest(tmp_path / str(i), *pair) for i, pair in enumerate(batches)]
+    assert len(set(digests)) == len(digests)
+    assert digest(tmp_path / "again", *batches[0]) == digests[0]
