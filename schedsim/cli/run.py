@@ -52,7 +52,8 @@ def run(
     step_time: Annotated[
         str,
         typer.Option(
-            help="roofline, linear:FILE, fitted:FILE, or recorded:RUN_DIR to replay a run.",
+            help="roofline, linear:FILE, fitted:FILE, tables:DIR, or recorded:RUN_DIR to replay "
+            "a run.",
             rich_help_panel=ENGINE,
         ),
     ] = "roofline",

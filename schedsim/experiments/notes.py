@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from schedsim.config import RunSettings
-from schedsim.costs import FittedCost, RecordedTimes, StepCost
+from schedsim.costs import FittedCost, RecordedTimes, StepCost, TablesCost
 from schedsim.results.record import RunRecord
 from schedsim.traces.trace import Trace
 
@@ -23,6 +23,8 @@ def notes_on_time(
         return _on_recorded(step_time, trace, settings, resolved)
     if isinstance(step_time, FittedCost):
         return _on_fitted(step_time, settings, resolved)
+    if isinstance(step_time, TablesCost):
+        return _on_tables(step_time, settings)
     return []
 
 
@@ -45,7 +47,7 @@ def notes_on_outcome(record: RunRecord, step_time: StepCost | RecordedTimes | No
             f"{record.num_unswapped} preemptions were to swap a request out, which was computed "
             f"again instead: {why}"
         )
-    if isinstance(step_time, FittedCost):
+    if isinstance(step_time, FittedCost | TablesCost):
         notes.extend(step_time.beyond(record.steps))
     return notes
 
@@ -63,6 +65,18 @@ def _on_fitted(
             f"{resolved['block_size']}"
         )
     return notes
+
+
+def _on_tables(cost: TablesCost, settings: RunSettings) -> list[str]:
+    about = cost.tables.about
+    model = about.get("model")
+    if model is None or model.rpartition("/")[2].lower() == settings.model.lower():
+        return []
+    on = about.get("hardware", "an unknown machine")
+    return [
+        f"step times are kernels of {model} on {on}, {cost.layers} layers of them, not those of "
+        f"{settings.model}"
+    ]
 
 
 def _on_recorded(
