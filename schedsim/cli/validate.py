@@ -57,7 +57,14 @@ ALSO_WITH_RUNS = (
 def validate(
     context: typer.Context,
     trace: options.TraceFile = None,
-    policy: options.Policies = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is executed: name,parameter=value,… or file.py:Class; may stand several "
+            "times.",
+            rich_help_panel=VALIDATE,
+        ),
+    ] = None,
     repeats: Annotated[
         int,
         typer.Option(help="Executions of each policy.", min=1, rich_help_panel=VALIDATE),
