@@ -91,7 +91,7 @@ class Backend(ABC):
         return True
 
     def record(self, interrupted: str | None = None) -> RunRecord:
-        """What happened so far; call once, after `run` returned or raised."""
+        """What happened so far; after `run` returned or raised."""
         kv_cache = self._scheduler.kv_cache
         tokens = self._scheduler.finish_log()
         for request in self._loop.live.values():

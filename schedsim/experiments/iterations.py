@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from schedsim.costs.fitted import COUNTS, counts_of
 from schedsim.errors import ResultError
-from schedsim.results.stored_run import StoredRun, float_column
+from schedsim.results.stored_run import StoredRun, float_column, step_ends
 from schedsim.scheduler.batch import BatchShape
 
 Floats = npt.NDArray[np.float64]
@@ -103,7 +103,7 @@ def iterations_of(run: StoredRun) -> Iterations:
 
     size = {name: float_column(run.steps, name) for name in _SIZES}
     decided_at, start = (float_column(run.steps, name) for name in ("decided_at", "start"))
-    end = run.steps.column("end").combine_chunks().flatten().to_numpy().astype(np.float64)
+    end = step_ends(run.steps)
     idled = np.diff(run.steps.column("idle_looks").combine_chunks().offsets.to_numpy()) > 0
     hidden = np.zeros(len(end), dtype=np.bool_)
     hidden[1:] = decided_at[1:] < end[:-1]

@@ -9,6 +9,7 @@ from schedsim.results.result import Result, build_result
 from schedsim.results.step_log import StepLog
 from schedsim.results.table import render_table
 from schedsim.results.timeline import TimelineWriter
+from schedsim.results.trail import TrailWriter
 
 __all__ = [
     "SLO",
@@ -19,6 +20,7 @@ __all__ = [
     "RunRecord",
     "StepLog",
     "TimelineWriter",
+    "TrailWriter",
     "build_manifest",
     "build_result",
     "check_unused",

@@ -350,10 +350,10 @@ class Scheduler:
             self._blame_policy(error, f"after iteration {self._step.iteration}")
 
     def finish_log(self) -> TokenLog:
-        """The token log with what is still in flight written down; call once, at the end of a run.
+        """The token log with what is still in flight written down; at the end of a run.
 
-        Members of the decode set leave it, so that their progress and their spans are real. What
-        is in flight never arrives.
+        Members of the decode set leave it, so that their progress and their spans are real; asked
+        once more there are none left. What is in flight never arrives.
         """
         for request in list(self.decode_set.members):
             self.hold(request)

@@ -121,9 +121,9 @@ def test_host_time_and_gaps_come_back_as_they_were(runs: Path, tmp_path: Path) -
     validated = schedsim(
         "validate", "--from", tmp_path / "run", "--calibration", tmp_path / "again.json", "--json"
     )
-    printed = json.loads(validated.stdout)
-    assert printed["replay"]["same"] is True
-    assert printed["metrics"]["ttft_s.mean"]["relative_error"] == pytest.approx(0.0, abs=1e-6)
+    (cell,) = json.loads(validated.stdout)["cells"]
+    assert cell["replays"][0]["same"] is True
+    assert cell["metrics"]["ttft_s.mean"]["error"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_host_time_beside_the_iteration_before_adds_nothing(runs: Path, tmp_path: Path) -> None:
@@ -146,10 +146,10 @@ def test_host_time_beside_the_iteration_before_adds_nothing(runs: Path, tmp_path
     validated = schedsim(
         "validate", "--from", tmp_path / "run", "--calibration", tmp_path / "again.json", "--json"
     )
-    printed = json.loads(validated.stdout)
-    assert printed["replay"]["same"] is True
-    assert printed["steps"]["p90"] < 1e-6
-    assert printed["metrics"]["ttft_s.mean"]["relative_error"] == pytest.approx(0.0, abs=1e-6)
+    (cell,) = json.loads(validated.stdout)["cells"]
+    assert cell["replays"][0]["same"] is True
+    assert cell["steps"]["p90"] < 1e-6
+    assert cell["metrics"]["ttft_s.mean"]["error"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_run_beyond_what_was_measured_is_noted_once(runs: Path, tmp_path: Path) -> None:
