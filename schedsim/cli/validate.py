@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from schedsim.cli.calibrate import errors_table, percent
+from schedsim.cli.calibration_tables import errors_table, percent
 from schedsim.cli.console import stdout_console
 from schedsim.cli.diff import EXIT_DIFFERENT, print_comparison
 from schedsim.cli.errors import user_errors

@@ -203,7 +203,7 @@ def settings_of(run: StoredRun) -> RunSettings:
         ) from None
     if settings.estimator is None:
         # What policies were told in the run, not what tells the time of this simulation.
-        asked = settings.step_time
+        asked = settings.step_time or "roofline"
         if run.is_measured or asked.startswith("recorded"):
             asked = "roofline"
         settings = settings.model_copy(update={"estimator": asked})

@@ -35,6 +35,11 @@ class Figure:
     spec: dict[str, Any]
 
 
+def is_installed() -> bool:
+    """Whether the packages that draw are there."""
+    return all(find_spec(package) is not None for package in ("altair", "vl_convert"))
+
+
 def check_installed() -> None:
     """Refuse before any work what needs packages that are not there.
 
