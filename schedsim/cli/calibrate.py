@@ -30,6 +30,7 @@ from schedsim.experiments.calibration import calibrate as fit_runs
 from schedsim.experiments.design_file import read_design
 from schedsim.experiments.designed_run import measure
 from schedsim.experiments.execution import require_torch
+from schedsim.experiments.least_squares import require_scipy
 from schedsim.report.calibration import draw
 from schedsim.report.figures import is_installed
 from schedsim.results.directory import check_unused, write_whole
@@ -131,6 +132,7 @@ def calibrate(
             "give either the model to measure, with --model or --weights, or the runs to fit, with "
             "--from RUN_DIR, the --out of a `schedsim execute`"
         )
+    require_scipy()
     picture = None if no_picture else out.with_suffix(".svg")
     for file in (out, picture):
         if file is not None:

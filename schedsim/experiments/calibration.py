@@ -19,7 +19,7 @@ from schedsim.experiments.iterations import (
     joined,
     padding_of,
 )
-from schedsim.experiments.least_squares import independent, inflation
+from schedsim.experiments.least_squares import independent, inflation, require_scipy
 from schedsim.experiments.provenance import check_alike, provenance_of
 from schedsim.experiments.regions import regions_of, sizes_of
 from schedsim.results.stored_run import StoredRun
@@ -57,6 +57,7 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
             scipy is not installed.
         ResultError: too few iterations, or steps without the columns that it takes.
     """
+    require_scipy()
     check_alike(runs)
     each = []
     for run in runs:
@@ -66,7 +67,7 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     if len(iterations) < LEAST_ITERATIONS:
         raise ResultError(
             f"{', '.join(str(run.path) for run in runs)}: {len(iterations)} iterations are too few "
-            f"for a fit; give runs with at least {LEAST_ITERATIONS} together"
+            f"for a fit, {LEAST_ITERATIONS} are the least; give longer runs, or more --time-limit"
         )
     straight = _choose_straight(iterations)
     held_out = held_out_periods(iterations, straight)

@@ -46,8 +46,9 @@ LONGEST_AFTER = 32768
 SHORT = 64
 """Context of the decodes beside one that is long (tokens)."""
 
-ALMOST_FULL = 250
-"""Tokens that nearly fill a power of two of them, so that a few more find no room beside."""
+OUTGROWS = 256
+SPARE = 6
+"""Decodes that outgrow their room have so many tokens, or a smaller power of two, less a few."""
 
 WARM_UP_DECODES = 200
 UNUSED = 2
@@ -145,7 +146,8 @@ class _Writer:
     def outgrowing(self) -> Stage:
         """Decodes that become longer than predicted, and are moved or grow in place."""
         longest = self.limits.max_model_len
-        length, output = min(ALMOST_FULL, longest // 4), min(self._growth, longest // 4)
+        full = 1 << (min(OUTGROWS, longest // 4).bit_length() - 1)
+        length, output = max(1, full - SPARE), min(self._growth, longest // 4)
         members = [
             self._request(length, output, predicted=1.0)
             for _ in range(min(16, self.limits.max_seqs))

@@ -64,10 +64,7 @@ _ONE_SLOPE = 1e-6
 def fit(iterations: Iterations, straight: float = STRAIGHT[0]) -> Parts:
     """The parts that fit best; errors count relative to the fitted whole of an iteration.
 
-    Deterministic.
-
-    Raises:
-        ConfigError: scipy is not installed.
+    Needs scipy (`require_scipy`). Deterministic.
     """
     period = iterations.period
     least = max(1e-3 * float(np.median(period)), 1e-12)

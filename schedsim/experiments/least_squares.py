@@ -1,5 +1,7 @@
 """Robust least squares with coefficients that are not negative."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,18 +25,20 @@ _SETTLED = 1e-5
 _MAD_TO_DEVIATION = 1.4826
 
 
-def nonnegative(matrix: Floats, target: Floats) -> Floats:
-    """The x >= 0 with the least |matrix · x - target|, by scipy (Lawson and Hanson, 1974).
+def require_scipy() -> None:
+    """Stop, before anything is measured, where nothing can be fitted.
 
     Raises:
-        ConfigError: scipy is not installed.
+        ConfigError: scipy is not installed; says how to get it.
     """
-    try:
-        from scipy.optimize import nnls
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "a fit needs scipy; pip install 'schedsim[calibrate]' brings it"
-        ) from None
+    if find_spec("scipy") is None:
+        raise ConfigError("a fit needs scipy, which this Python has not: pip install scipy")
+
+
+def nonnegative(matrix: Floats, target: Floats) -> Floats:
+    """The x >= 0 with the least |matrix · x - target|, by scipy (Lawson and Hanson, 1974)."""
+    from scipy.optimize import nnls
+
     solution: Floats = nnls(matrix, target, maxiter=1000 + 100 * matrix.shape[1])[0]
     return solution
 
@@ -56,9 +60,6 @@ def robust_nonnegative(
     was measured `REPEATED` times, an outlier is what differs from most of these, so that a rare
     thing which the fit does not reach still counts. Huber's M-estimator by reweighting, from the
     plain solution on; deterministic. A fit without error is left as it is.
-
-    Raises:
-        ConfigError: scipy is not installed.
     """
     relative = scale is None
     least = 1e-3 * float(np.median(target))
