@@ -9,6 +9,7 @@ from schedsim.backend.pace import Pace, TimesAhead, times_ahead
 from schedsim.errors import PolicyError, SchedsimError
 from schedsim.load import Load
 from schedsim.request import Request
+from schedsim.results.request_log import RequestLog
 from schedsim.results.step_log import StepLog
 from schedsim.scheduler import Batch, Completion, Scheduler
 
@@ -54,10 +55,10 @@ class EngineLoop:
     backend calls `announce`, runs the batch and calls `finish`. If nothing runs, `wake` says when
     to look again. With overlapped decisions it looks once more while a batch runs (`overlaps`), and
     what it finds then runs next. All times are absolute seconds of the run. At equal times
-    completions come first, then arrivals, then the decision. `requests` are those that were
-    released, `num_ended` how many of them finished or were refused, `now` the latest time that the
-    loop was told, `handed_over` when requests came into the inbox of an engine that polls, where
-    that is known.
+    completions come first, then arrivals, then the decision. `live` are the requests that were
+    released and have not ended, `ended` those that finished or were refused, `now` the latest time
+    that the loop was told, `handed_over` when requests came into the inbox of an engine that polls,
+    where that is known.
     """
 
     def __init__(
@@ -76,9 +77,9 @@ class EngineLoop:
         `check_every` N asserts all invariants after every N-th iteration; `progress` is called now
         and then with the time and the requests that ended.
         """
-        self.requests: dict[int, Request] = {}
+        self.live: dict[int, Request] = {}
+        self.ended = RequestLog()
         self.now = 0.0
-        self.num_ended = 0
         self.observers: tuple[Observer, ...] = ()
         self.polls = polls
         self.handed_over: Mapping[int, float] = {}
@@ -153,7 +154,7 @@ class EngineLoop:
         if self._check_every is not None and batch.iteration % self._check_every == 0:
             scheduler.check()
         if self._progress is not None and batch.iteration % self._progress_every == 0:
-            self._progress(end, self.num_ended)
+            self._progress(end, len(self.ended))
         self._watch_for_livelock(batch)
 
     def run_ahead(self, batch: Batch, now: float, pace: Pace) -> float:
@@ -166,7 +167,7 @@ class EngineLoop:
         Raises:
             PolicyError: a hook of the policy raised.
         """
-        if self.observers or self._has_failed_to_reserve():
+        if batch.prefills or self.observers or self._has_failed_to_reserve():
             return now
         scheduler = self._scheduler
         left = min(scheduler.steady_after(batch), LONGEST_RUN)
@@ -198,7 +199,7 @@ class EngineLoop:
         scheduler.end_repeats(self._num_decided - num_decided, self.now)
         to_report = self._progress_every - batch.iteration % self._progress_every
         if self._progress is not None and self._num_decided - before >= to_report:
-            self._progress(self.now, self.num_ended)
+            self._progress(self.now, len(self.ended))
         return now
 
     def wake(self, now: float) -> float | None:
@@ -312,7 +313,7 @@ class EngineLoop:
         while due is not None and due <= now:
             request, output_tokens = load.take()
             request.released = self.handed_over.get(request.id, now) if self.polls else due
-            self.requests[request.id] = request
+            self.live[request.id] = request
             self._last_arrival = request.id
             self._idle_wakes = 0
             if scheduler.add(request, output_tokens, now) and self.observers:
@@ -325,8 +326,7 @@ class EngineLoop:
         """Tell the load and the observers what an iteration brought."""
         scheduler = self._scheduler
         for request in completion.finished:
-            self.num_ended += 1
-            self._load.ended(request, end)
+            self._end(request, end)
         if scheduler.rejected:
             self._settle_rejected(end)
         for observer in self.observers:
@@ -335,9 +335,12 @@ class EngineLoop:
     def _settle_rejected(self, now: float) -> None:
         """Tell the load who was rejected, so that it goes on without them."""
         for request in self._scheduler.rejected:
-            self.num_ended += 1
-            self._load.ended(request, now)
+            self._end(request, now)
         self._scheduler.rejected.clear()
+
+    def _end(self, request: Request, now: float) -> None:
+        self.ended.add(self.live.pop(request.id))
+        self._load.ended(request, now)
 
     def _watch_for_livelock(self, batch: Batch) -> None:
         self._idle_wakes = 0

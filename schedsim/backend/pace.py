@@ -84,9 +84,9 @@ def times_ahead(now: float, parts: PartsAhead, iterations: int, due: float) -> T
         times[1::3], times[2::3], times[3::3] = parts
         looks, starts, ends = times[:-1:3], times[1::3], times[2::3]
     times[0] = now
-    if not times[1:].min() >= 0.0:  # NaN included
+    if not np.minimum.reduce(times[1:]) >= 0.0:  # NaN included
         return None
-    np.cumsum(times, out=times)
+    np.add.accumulate(times, out=times)
     if not times[-1] < math.inf:
         return None
     count = iterations

@@ -52,8 +52,8 @@ def run(
     step_time: Annotated[
         str | None,
         typer.Option(
-            help="roofline, linear:FILE, fitted:FILE, or recorded:RUN_DIR to replay a run; "
-            "default: a calibration of the model on the GPU that comes with schedsim, else "
+            help="roofline, linear:FILE, fitted:FILE, tables:DIR, or recorded:RUN_DIR to replay a "
+            "run; default: a calibration of the model on the GPU that comes with schedsim, else "
             "roofline.",
             rich_help_panel=ENGINE,
         ),

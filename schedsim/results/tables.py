@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schedsim.results.columns import STATUSES, RequestColumns, StepColumns
+from schedsim.results.columns import RequestColumns, StepColumns
 from schedsim.results.latency import Latencies
+from schedsim.results.request_log import STATUSES
 from schedsim.results.step_log import DEVICE_COLUMNS
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schedsim.config import RunSettings, make_settings
+from schedsim.costs import parse_tables
 from schedsim.errors import ConfigError
 from schedsim.experiments.setup import with_step_time
 from schedsim.experiments.step_time import ROOFLINE
@@ -67,7 +68,7 @@ class Point:
             name: _digest(part, part.stat().st_mtime_ns)
             for value in columns.values()
             if isinstance(value, str)
-            for name in [*re.split("[:,=]", value), value]
+            for name in [*re.split("[:,=]", value), value, *_tables_in(value)]
             if (part := Path(name)).is_file()
         }
         named = {"schema": SCHEMA_VERSION, "columns": columns, "files": files}
@@ -134,6 +135,13 @@ def describe_search(capacity: CapacityConfig) -> str:
 def _default(setting: str) -> Mapping[str, Any] | Any:
     own = {"trace": SAMPLE, "step_time": ROOFLINE}  # a calibration has no parameters
     return own[setting] if setting in own else RunSettings.model_fields[setting].default
+
+
+def _tables_in(spec: str) -> list[str]:
+    """The files of the folder that a spec `tables:DIR,…` names."""
+    if spec.partition(":")[0] != "tables":
+        return []
+    return [str(path) for path in sorted(Path(parse_tables(spec).directory).glob("*.csv"))]
 
 
 @functools.lru_cache(maxsize=256)
