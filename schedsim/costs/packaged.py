@@ -11,6 +11,9 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 
+KERNELS = ("paged", "contiguous")
+
+
 def read_packaged(name: str) -> dict[str, dict[str, Any]]:
     """The tables of the packaged file `name`, in file order."""
     text = (resources.files("schedsim.costs") / name).read_text(encoding="utf-8")

@@ -23,7 +23,12 @@ from schedsim.costs import (
 )
 from schedsim.errors import ConfigError
 from schedsim.experiments.notes import notes_on_time
-from schedsim.experiments.step_time import choose_step_time, make_noise
+from schedsim.experiments.step_time import (
+    ROOFLINE,
+    choose_step_time,
+    has_calibration,
+    make_noise,
+)
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache, make_manager
 from schedsim.output_limit import default_form, limit_outputs
@@ -105,9 +110,10 @@ def with_step_time(settings: RunSettings) -> RunSettings:
     """
     if settings.step_time is not None:
         return settings
-    filled = with_policy_defaults(settings, make_policy(settings.policy))
-    block_size = own_block_size(filled, load_model(settings.model))
-    spec, _ = choose_step_time(filled, block_size)
+    spec = ROOFLINE
+    if has_calibration(settings.gpu, settings.model):  # of which kernels, the policy's memory says
+        filled = with_policy_defaults(settings, make_policy(settings.policy))
+        spec, _ = choose_step_time(filled, own_block_size(filled, load_model(settings.model)))
     return settings.model_copy(update={"step_time": spec})
 
 

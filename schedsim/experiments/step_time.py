@@ -7,7 +7,7 @@ import numpy as np
 from schedsim.config import RunSettings
 from schedsim.costs import FittedCost, RecordedTimes, StepCost, load_fitted
 from schedsim.costs.noise import StepNoise
-from schedsim.costs.packaged import calibration_name
+from schedsim.costs.packaged import KERNELS, calibration_name
 from schedsim.errors import ConfigError
 from schedsim.memory import make_manager
 
@@ -51,6 +51,11 @@ def choose_step_time(settings: RunSettings, block_size: int) -> ChosenStepTime:
             "--step-time roofline takes peak figures instead",
         ),
     )
+
+
+def has_calibration(gpu: str, model: str) -> bool:
+    """Whether a calibration of the model on the GPU comes with the package, of any kernels."""
+    return any(calibration_name(gpu, model, kernels) is not None for kernels in KERNELS)
 
 
 def make_noise(settings: RunSettings, step_time: StepCost | RecordedTimes) -> StepNoise | None:
