@@ -10,7 +10,6 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
-
 KERNELS = ("paged", "contiguous")
 
 
