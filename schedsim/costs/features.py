@@ -17,6 +17,10 @@ Ints = npt.NDArray[np.int64]
 GROWING = ("decode_context", "longest_context")
 """The features that are different in each of several iterations that only decode."""
 
+TILE = 128
+"""Tokens that products on a GPU are computed in: one more begins a tile, and so may take longer by
+a whole one."""
+
 KINDS = ("prefill", "decode", "mixed", "copies")
 """Batches of chunks alone, of decodes alone, of both, and those that only swap or move blocks."""
 
@@ -25,13 +29,15 @@ class Features(NamedTuple):
     """The counts of a batch that its duration depends on; none falls when a batch gets larger.
 
     `tokens` run through the model, those included that pad the batch to a size which the engine has
-    captured; `launched` is 1 for a batch with chunks that is too large for that; `mixed_context` is
-    `decode_context` where there are chunks, too, and 0 elsewhere: kernels may read it otherwise.
-    The others are those of `BatchShape`; decodes include the padding of a static batch, which costs
-    what decodes cost, except in `longest_context`.
+    captured; `tiles` are these in whole tiles of `TILE`; `launched` is 1 for a batch with chunks
+    that is too large to be captured; `mixed_context` is `decode_context` where there are chunks,
+    too, and 0 elsewhere: kernels may read it otherwise. The others are those of `BatchShape`;
+    decodes include the padding of a static batch, which costs what decodes cost, except in
+    `longest_context`.
     """
 
     tokens: int
+    tiles: int
     launched: int
     decode_requests: int
     prefill_requests: int
@@ -91,6 +97,7 @@ def features_of(shape: BatchShape, padding: Padding) -> Features:
     context = shape.decode_context + shape.padding_context
     return Features(
         tokens,
+        -(-tokens // TILE),
         launched,
         decodes,
         shape.prefill_requests,
@@ -132,8 +139,10 @@ def features_of_steps(
         too_large = (decodes + prefill > padding.mixed[-1]) | (chunks > padding.max_chunks)
         launched = np.where(prefill > 0, too_large, 0)
     context = column("context_tokens") + alone + column("padding_context")
+    tokens = np.where(prefill > 0, with_chunks, tokens)
     own = {
-        "tokens": np.where(prefill > 0, with_chunks, tokens),
+        "tokens": tokens,
+        "tiles": -(-tokens // TILE),
         "launched": launched,
         "decode_requests": decodes,
         "mixed_context": np.where(prefill > 0, context, 0),

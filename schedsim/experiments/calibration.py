@@ -193,7 +193,7 @@ def _time_shares(iterations: Iterations) -> dict[str, float]:
 
 def _warnings(iterations: Iterations, padding: Padding) -> list[str]:
     """What the iterations cannot tell: features that never occur or go together with others."""
-    by_rule = ("tokens", "launched") if padding == UNPADDED else ()
+    by_rule = ("tokens", "launched", "tiles") if padding == UNPADDED else ("tiles",)
     names = [name for name in KNOTS if name not in by_rule]
     columns = {name: iterations.terms[name] / _positive(iterations.period) for name in names}
     columns = {"base": 1 / _positive(iterations.period), **columns}

@@ -2,7 +2,8 @@
 
 Every feature of a batch costs a piecewise straight line that never falls, because hardware has
 pieces: weights are read once for any number of tokens up to some hundred, then arithmetic takes
-over; the first chunk of a batch brings kernels of its own; a short context is read by one program.
+over; products are computed in tiles; the first chunk of a batch brings kernels of its own; a short
+context is read by one program.
 Where the iterations do not tell two pieces apart they get one slope.
 """
 
@@ -34,7 +35,8 @@ KNOTS: dict[str, tuple[int, ...]] = {
     "launched": (),
     "longest_context": (1024, 4096, 16384),
     "mixed_context": (4096, 65536),
-    "tokens": (1, 8, 16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 16384),
+    "tokens": (1, 8, 16, 32, 64, 128, 192, 256, 512, 1024, 2048, 4096, 8192, 16384),
+    "tiles": (*range(1, 17), 24, 32, 64),
 }
 """Where the slope of each feature may change, beside 0; 1 sets apart what any of it costs.
 
@@ -154,11 +156,12 @@ def _prior(
     for name, found in knots.items():
         ends = [*found[1:], max(float(terms[name].max()), found[-1] + 1)]
         widths = [end - start for start, end in zip(found, ends, strict=True)]
+        wish = min(STRAIGHT) if name == "tiles" else straight  # every tile is its own
         for piece in range(len(found) - 1):
             row = np.zeros(width)
             row[place + piece : place + piece + 2] = -1.0, 1.0
             shorter = min(widths[piece], widths[piece + 1])
-            rows.append(row * shorter * np.sqrt(straight * count) / unit)
+            rows.append(row * shorter * np.sqrt(wish * count) / unit)
         place += len(found)
     sizes = np.linalg.norm(matrix, axis=0) / unit
     ties = np.diag(np.sqrt(_TIE) * sizes)

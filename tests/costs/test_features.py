@@ -44,6 +44,7 @@ def test_tokens_are_padded_to_the_sizes_that_are_captured(
 ) -> None:
     found = features_of(shape_of(chunks, [10] * decodes), GRAPHS)
     assert (found.tokens, found.launched) == (tokens, launched)
+    assert found.tiles == -(-tokens // 128)
     plain = features_of(shape_of(chunks, [10] * decodes), UNPADDED)
     assert (plain.tokens, plain.launched) == (sum(n for n, _ in chunks) + decodes, 0)
 

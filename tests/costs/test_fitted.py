@@ -28,6 +28,7 @@ PARTS = Parts(
         base=1.5,
         terms={
             "tokens": Term(knots=[0.0, 1.0, 8.0], slopes=[0.5, 0.0, 0.125]),
+            "tiles": line(0.375),
             "launched": line(3.0),
             "prefill_requests": line(1.75),
             "prefill_tokens": line(10.0),
@@ -74,7 +75,7 @@ def test_each_feature_is_priced_in_every_part() -> None:
     assert parts.host == 0.75
     assert parts.device == pytest.approx(
         1.5
-        + (0.5 + 8 * 0.125)  # five tokens run, padded to 16
+        + (0.5 + 8 * 0.125 + 0.375)  # five tokens run, padded to 16, in one tile
         + (1.75 + 20 + 3 * 0.0625 + 100 * attention)
         + (1e3 * 3 + 1e5 * 2 + 4e6 + 3e7)
         + (0.75 * 1800 + 1e4 * 800 + 0.3 * 600)

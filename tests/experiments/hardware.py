@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from schedsim.config import RunSettings
-from schedsim.costs.base import StepParts
+from schedsim.costs.base import StepCost, StepParts
 from schedsim.costs.features import Features, Padding, features_of
 from schedsim.experiments.design_file import DESIGN
 from schedsim.experiments.designed_run import designed_run, with_design_defaults
@@ -82,18 +82,19 @@ def engine(**settings: Any) -> RunSettings:
 
 def run_design(
     folder: Path,
-    hardware: Hardware,
+    hardware: StepCost,
     settings: RunSettings,
     passes: int = 1,
     limit: float = 1e9,
     check_every: int | None = None,
+    padding: Padding = GRAPHS,
 ) -> StoredRun:
     """What `measure` writes, of a simulation that pretends to be one."""
     filled = with_design_defaults(settings)
     sizes = Sizes(filled.blocks or 0, filled.block_size, filled.max_model_len or 0, ())
     trace, policy = designed_run(filled, sizes, passes, limit)
     prepared = prepare_run(trace, filled, policy=policy, cost=hardware, check_every=check_every)
-    prepared.manifest["execution"] = {"device": "cuda:0", "padding": GRAPHS.model_dump()}
+    prepared.manifest["execution"] = {"device": "cuda:0", "padding": padding.model_dump()}
     outcome = run_prepared(prepared, RunOptions(folder))
     assert outcome.error is None, outcome.error
     (folder / DESIGN).write_text(json.dumps(policy.file().model_dump()))
