@@ -68,14 +68,28 @@ def calibrate(
             "several times.",
         ),
     ] = None,
-    model: options.DeviceModelName = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Name, see `schedsim models`, or Hugging Face config.json, to measure with random "
+            "weights.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     weights: options.Weights = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     attention: options.Attention = None,
     temperature: options.Temperature = 0.0,
     threads: options.Threads = None,
-    memory: options.Memory = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory manager of the KV cache: name,parameter=value,…; `schedsim memories` "
+            "lists them; default: paged.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     blocks: options.Blocks = None,
     block_size: options.BlockSize = 16,
     max_seqs: options.MaxSeqs = 256,
@@ -87,7 +101,14 @@ def calibrate(
         ),
     ] = None,
     max_model_len: options.MaxModelLen = None,
-    decision_lag: options.DecisionLag = None,
+    decision_lag: Annotated[
+        int | None,
+        typer.Option(
+            help="0: decide when the iteration before has ended; 1: when it begins; default: 1 on "
+            "a GPU, 0 on a CPU.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     time_limit: Annotated[
         float,
         typer.Option(
