@@ -242,6 +242,7 @@ class EngineLoop:
         """Run a batch that was decided once more; returns when the engine would look again."""
         scheduler = self._scheduler
         batch.decided_at = now
+        batch.iteration = self._num_decided
         host, duration, gap = pace.parts_of(batch)
         start = now + host
         self.now = end = start + duration
@@ -262,6 +263,7 @@ class EngineLoop:
         together = min(most, self._scheduler.quiet_iterations)
         if together < WORTH_AT_ONCE:
             return None
+        batch.iteration = self._num_decided
         batch.decode_context = self._scheduler.decode_set.context
         batch.longest_context = self._scheduler.decode_set.longest_context
         return times_ahead(now, pace.parts_ahead(batch, together), together, due)

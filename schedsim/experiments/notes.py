@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from schedsim.config import RunSettings
 from schedsim.costs import FittedCost, RecordedTimes, StepCost, TablesCost
+from schedsim.memory import make_manager
 from schedsim.results.record import RunRecord
 from schedsim.traces.trace import Trace
 
@@ -63,6 +64,12 @@ def _on_fitted(
         notes.append(
             f"step times were fitted to KV blocks of {cost.block_size} tokens; here they have "
             f"{resolved['block_size']}"
+        )
+    kernels = "contiguous" if make_manager(str(resolved["memory"])).in_one_piece else "paged"
+    if cost.kernels not in (None, kernels):
+        notes.append(
+            f"step times were fitted to {cost.kernels} kernels; {resolved['memory']!r} memory has "
+            f"{kernels} ones"
         )
     return notes
 

@@ -11,6 +11,7 @@ import simpy
 from schedsim.backend import Backend
 from schedsim.backend.pace import make_pace
 from schedsim.costs.base import PartedCost, StepCost
+from schedsim.costs.noise import StepNoise
 from schedsim.costs.recorded import RecordedTimes
 from schedsim.load import Load
 from schedsim.results import SLO
@@ -41,11 +42,12 @@ class Simulation(Backend):
         check_every: int | None = None,
         progress: Callable[[float, int], None] | None = None,
         fast_forward: bool = True,
+        noise: StepNoise | None = None,
     ) -> None:
         """`cost` says how long an iteration takes, or when each one of another run was.
 
-        `fast_forward`: iterations whose decisions are known in advance are not decided one by one;
-        the results are the same.
+        `noise` scatters what a model says. `fast_forward`: iterations whose decisions are known in
+        advance are not decided one by one; the results are the same.
         """
         super().__init__(
             trace,
@@ -58,6 +60,7 @@ class Simulation(Backend):
         )
         self._cost = cost
         self._fast_forward = fast_forward
+        self._noise = noise
 
     def run(self) -> bool:
         env = simpy.Environment()
@@ -78,8 +81,9 @@ class Simulation(Backend):
         What a model says of the engine's own time passes before and after the batch.
         """
         loop, fast_forward = self._loop, self._fast_forward
-        pace = make_pace(cost)
-        seconds = None if isinstance(cost, PartedCost) else cost.seconds
+        pace = make_pace(cost, self._noise)
+        has_parts = self._noise is not None or isinstance(cost, PartedCost)
+        seconds = None if has_parts else cost.seconds
         now = 0.0
         while not self._stop_asked:
             batch = loop.look(now)
@@ -113,7 +117,7 @@ class Simulation(Backend):
         What a model says of the engine's own time before a batch passes beside the batch in flight.
         """
         loop = self._loop
-        parts_of = make_pace(cost).parts_of
+        parts_of = make_pace(cost, self._noise).parts_of
         now = 0.0
         batch = None
         while not self._stop_asked:

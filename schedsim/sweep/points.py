@@ -13,6 +13,8 @@ from typing import Any
 from schedsim.config import RunSettings, make_settings
 from schedsim.costs import parse_tables
 from schedsim.errors import ConfigError
+from schedsim.experiments.setup import with_step_time
+from schedsim.experiments.step_time import ROOFLINE
 from schedsim.policies.loading import make_policy
 from schedsim.results.summary import SCHEMA_VERSION
 from schedsim.specs import parse_spec
@@ -41,12 +43,14 @@ class Point:
         return str(self._whole().get("trace", SAMPLE))
 
     def settings(self) -> RunSettings:
-        """Its settings.
+        """Its settings, with the step time that they come to.
 
         Raises:
             ConfigError: one is wrong, or a parameter is given twice.
+            PolicyError: a policy of the user's does not import.
         """
-        return make_settings(**{k: v for k, v in self._whole().items() if k != "trace"})
+        settings = make_settings(**{k: v for k, v in self._whole().items() if k != "trace"})
+        return with_step_time(settings)
 
     def at(self, value: float) -> "Point":
         """The run of a search at one value."""
@@ -129,7 +133,8 @@ def describe_search(capacity: CapacityConfig) -> str:
 
 
 def _default(setting: str) -> Mapping[str, Any] | Any:
-    return SAMPLE if setting == "trace" else RunSettings.model_fields[setting].default
+    own = {"trace": SAMPLE, "step_time": ROOFLINE}  # a calibration has no parameters
+    return own[setting] if setting in own else RunSettings.model_fields[setting].default
 
 
 def _tables_in(spec: str) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from schedsim.config import RunSettings, make_settings
-from schedsim.costs.fitted import Coefficients, FittedFile, Parts
+from schedsim.costs.fitted_file import FittedFile, Part, Parts, Term
 from schedsim.experiments.runs import RunOptions, run_policy
 from schedsim.experiments.setup import prepare_trace
 from schedsim.experiments.validation.cells import make_cells
@@ -54,11 +54,9 @@ def fitted(path: Path, *, slower: float = 1.0) -> str:
     """The spec of a step time with host and gap, in a file."""
     file = FittedFile(
         parts=Parts(
-            host=Coefficients(base=0.0005, decode_requests=0.00002),
-            device=Coefficients(
-                base=0.006 * slower, prefill_tokens=0.00005 * slower, decode_context=4e-8
-            ),
-            gap=Coefficients(base=0.0002),
+            host=_part(0.0005, decode_requests=0.00002),
+            device=_part(0.006 * slower, prefill_tokens=0.00005 * slower, decode_context=4e-8),
+            gap=_part(0.0002),
         ),
         ranges={},
         steps=0,
@@ -68,3 +66,8 @@ def fitted(path: Path, *, slower: float = 1.0) -> str:
     )
     path.write_text(file.model_dump_json())
     return f"fitted:{path}"
+
+
+def _part(base: float, **slopes: float) -> Part:
+    terms = {name: Term(knots=[0.0], slopes=[slope]) for name, slope in slopes.items()}
+    return Part(base=base, terms=terms)

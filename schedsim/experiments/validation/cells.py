@@ -8,6 +8,7 @@ from schedsim.config import RunSettings, make_settings
 from schedsim.errors import ConfigError, ResultError, TraceError
 from schedsim.experiments.runs import folder_names
 from schedsim.experiments.setup import prepare_trace
+from schedsim.experiments.step_time import ROOFLINE, choose_step_time
 from schedsim.results.stored_run import StoredRun
 from schedsim.traces.trace import Trace
 
@@ -102,9 +103,11 @@ def settings_of(run: StoredRun) -> RunSettings:
         ) from None
     if settings.estimator is None:
         # What policies were told in the run, not what tells the time of this simulation.
-        asked = settings.step_time
-        if run.is_measured or asked.startswith("recorded"):
-            asked = "roofline"
+        asked = ROOFLINE
+        if not run.is_measured:
+            asked = choose_step_time(settings, settings.block_size).spec
+        if asked.startswith("recorded"):
+            asked = ROOFLINE
         settings = settings.model_copy(update={"estimator": asked})
     return settings
 
