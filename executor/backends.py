@@ -63,20 +63,20 @@ def make_runner(
     max_seqs: int,
     max_model_len: int,
     temperature: float,
-    kernel: str | None = None,
+    kernels: str | None = None,
 ) -> "ModelRunner | KernelRunner":
     """What runs batches on `decoder`; `clock` tells the time where the device has none.
 
-    `kernel` paged reads keys and values by a block table even where they lie in one piece, as the
-    reference always does; contiguous needs them to.
+    `kernels` paged read keys and values by a block table even where they lie in one piece, as the
+    reference always does; contiguous need them to.
 
     Raises:
-        ConfigError: the kernels do not take the block size; a contiguous kernel where blocks lie
+        ConfigError: the kernels do not take the block size; contiguous kernels where blocks lie
             anywhere; or a temperature without kernels.
     """
-    if kernel == "contiguous" and not kv_cache.in_one_piece:
+    if kernels == "contiguous" and not kv_cache.in_one_piece:
         raise ConfigError(
-            "--kernel contiguous reads keys and values that lie in one piece, and this memory "
+            "--kernels contiguous read keys and values that lie in one piece, and this memory "
             "gives blocks from anywhere; take --memory contiguous or buddy, or leave it out"
         )
     if type(decoder) is Decoder:
@@ -99,7 +99,7 @@ def make_runner(
         max_seqs=max_seqs,
         max_model_len=max_model_len,
         temperature=temperature,
-        by_table=kernel == "paged",
+        by_table=kernels == "paged",
     )
 
 

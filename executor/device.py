@@ -78,6 +78,14 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
+def device_uuid(device: torch.device) -> str | None:
+    """What tells a GPU from others of its kind, as NVML writes it; None for a CPU."""
+    if device.type != "cuda":
+        return None
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    return uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+
+
 def free_bytes(device: torch.device) -> int:
     """Bytes of memory that nobody has; on a CPU what a KV cache may take."""
     if device.type == "cpu":

@@ -30,6 +30,15 @@ class Runner(Protocol):
 
     launches_ahead: ClassVar[bool]
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the manifest says of it: `kernels` and `padding`.
+
+        Which kernels read the cache, `paged` or `contiguous`, None where that does not depend on
+        the memory manager; the sizes of batches as `schedsim.costs.features.Padding` has them, None
+        for none.
+        """
+
     def warm_up(self) -> None:
         """Before the first batch: pay for first calls."""
 

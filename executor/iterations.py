@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from schedsim.costs.features import Padding
 from schedsim.executor.device import to_device
 from schedsim.executor.graphs import MIXED_SIZES, Graphs, decode_sizes, size_for
 from schedsim.executor.kernel_decoder import KernelBatch, KernelDecoder
 from schedsim.executor.kernel_inputs import TABLE_STEP, ChunkInputs, KernelInputs
 from schedsim.executor.kv_cache import KVStore
-from schedsim.executor.mixed_room import MixedRoom
+from schedsim.executor.mixed_room import MAX_CHUNKS, MixedRoom
 from schedsim.kernels.decode_plan import DecodePlan
 from schedsim.kernels.prefill_plan import PrefillPlan
 from schedsim.kernels.sampling import sample
@@ -41,6 +42,11 @@ class Iterations:
         self._graphs = Graphs(decoder.device)
         self._sizes = decode_sizes(inputs.max_rows)
         self._room = MixedRoom(MIXED_SIZES, inputs, self._plan_with_room)
+
+    @property
+    def padding(self) -> Padding:
+        """The sizes of the batches that are captured."""
+        return Padding(decodes=self._sizes, mixed=self._room.sizes, max_chunks=MAX_CHUNKS)
 
     def warm_up(self) -> None:
         """Compile every kernel and capture the graphs; before the first message is sent.

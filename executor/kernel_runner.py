@@ -5,7 +5,7 @@ padded sizes; only those with many tokens of prefill are launched kernel by kern
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -118,9 +118,12 @@ class KernelRunner:
         self._draw = 0
 
     @property
-    def kernel(self) -> str:
-        """How attention finds keys and values: `contiguous` or `paged`."""
-        return "contiguous" if self._in_one_piece else "paged"
+    def described(self) -> dict[str, Any]:
+        """Its kernels, and the sizes to which its batches are padded."""
+        return {
+            "kernels": "contiguous" if self._in_one_piece else "paged",
+            "padding": self._iterations.padding.model_dump(),
+        }
 
     def prepare(self, batch: Batch, padding: Sequence[Request] = ()) -> PreparedBatch:
         """Everything that the host does for `batch`; right from the decision until it ended.

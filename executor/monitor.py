@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from schedsim.executor.beside import Beside
+from schedsim.executor.device import device_uuid
 from schedsim.results.device_log import DeviceLog, DeviceState
 
 PERIOD = 1.0
@@ -37,11 +38,10 @@ class DeviceMonitor(Beside):
         self.log = DeviceLog()
         self._nvml: Any = pynvml
         self._clock = clock
-        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        uuid = device_uuid(device)
         try:
             pynvml.nvmlInit()
-            name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
-            self._handle = pynvml.nvmlDeviceGetHandleByUUID(name)
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         except pynvml.NVMLError as error:
             raise RuntimeError(f"NVML does not know {device}: {error}") from error
         self._masks = {

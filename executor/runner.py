@@ -5,7 +5,7 @@ all the same, because an engine pays for that; the token goes no further.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -69,9 +69,6 @@ class ModelRunner:
     launches_ahead: ClassVar[bool] = False
     """Whether `launch` returns before the device has begun: the next batch can wait in line."""
 
-    kernel: ClassVar[str] = "paged"
-    """How attention finds keys and values: by a block table, whatever the memory."""
-
     def __init__(
         self,
         decoder: Decoder,
@@ -95,6 +92,11 @@ class ModelRunner:
             TransferKind.SWAP_IN: store.swap_in,
             TransferKind.MOVE: store.copy_blocks,
         }
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """One way for every memory manager, and no padding."""
+        return {"kernels": None, "padding": None}
 
     def prepare(self, batch: Batch, padding: Sequence[Request] = ()) -> PreparedBatch:
         """Everything that the host does for `batch`: token ids, block tables, tensors.

@@ -13,7 +13,7 @@ MAX_BLOCKS = 2**24
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
-SIMULATED_ONLY = frozenset({"step_time", "tensor_parallel"})
+SIMULATED_ONLY = frozenset({"step_time", "step_noise", "tensor_parallel"})
 """The `RunSettings` that an execution has no use for."""
 
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -25,9 +25,10 @@ class RunSettings(BaseModel):
     Strings are spec strings (`schedsim.specs`). None lets the part that needs the value choose:
     `blocks` from the memory that the model leaves on the GPU, `token_budget`, `memory` and
     `decision_lag` by the policy, `max_model_len` by the model and the cache, `max_output` by the
-    trace's column or the context, `estimator` (what policies may ask for step times) the step time
-    itself, or the roofline where that is a record, `memory_predictor` (what memory is reserved by)
-    the `predictor`.
+    trace's column or the context, `step_time` the packaged calibration of the model on the GPU, or
+    the roofline where there is none, `estimator` (what policies may ask for step times) the step
+    time itself, or the roofline where that is a record, `memory_predictor` (what memory is reserved
+    by) the `predictor`. `step_noise` scatters a fitted step time as the measured iterations did.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,7 +37,8 @@ class RunSettings(BaseModel):
     model: str = "llama-3-8b"
     gpu: str = "h100"
     tensor_parallel: int = Field(1, ge=1, le=1024)
-    step_time: str = "roofline"
+    step_time: str | None = None
+    step_noise: bool = False
     estimator: str | None = None
     memory: str | None = None
     blocks: int | None = Field(None, ge=1, le=MAX_BLOCKS)
@@ -63,9 +65,9 @@ class ExecutionSettings(BaseModel):
 
     `weights` is a directory in Hugging Face's layout, None draws random ones from the run's seed.
     None for `device` takes the GPU if there is one, for `dtype` and `attention` what suits the
-    device, for `threads` what torch chooses on this CPU. `temperature` 0 samples greedily. `kernel`
-    says how attention finds keys and values: None as fast as memory lets it, `paged` by a block
-    table even where they lie in one piece.
+    device, for `threads` what torch chooses on this CPU. `temperature` 0 samples greedily.
+    `kernels` says how attention finds keys and values: None as fast as memory lets it, `paged` by a
+    block table even where they lie in one piece.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,7 +76,7 @@ class ExecutionSettings(BaseModel):
     device: str | None = None
     dtype: str | None = None
     attention: str | None = None
-    kernel: Literal["contiguous", "paged"] | None = None
+    kernels: Literal["contiguous", "paged"] | None = None
     temperature: float = Field(0.0, ge=0, le=100, allow_inf_nan=False)
     threads: int | None = Field(None, ge=1, le=4096)
 

@@ -91,6 +91,9 @@ class Content:
         For one block size, two keys are equal if and only if these tokens are; keys are computed,
         not remembered.
         """
+        shared = self._chained[request_id] or self._inherited[request_id]
+        if index >= shared // block_size:
+            return request_id * self._stride + index
         return self.block_keys(request_id, index, index + 1, block_size)[0]
 
     def block_keys(self, request_id: int, first: int, last: int, block_size: int) -> Sequence[int]:

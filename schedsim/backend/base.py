@@ -7,6 +7,7 @@ from schedsim.backend.loop import PROGRESS_EVERY, EngineLoop, Observer
 from schedsim.load import Load
 from schedsim.results.device_log import DeviceLog
 from schedsim.results.record import SLO, RunRecord
+from schedsim.results.request_log import RequestLog
 from schedsim.results.step_log import StepLog
 from schedsim.scheduler import Scheduler
 from schedsim.traces.trace import Trace
@@ -71,6 +72,16 @@ class Backend(ABC):
         """Iterations that ended."""
         return len(self._steps)
 
+    @property
+    def ended(self) -> RequestLog:
+        """The requests that have finished or were refused."""
+        return self._loop.ended
+
+    @property
+    def num_released(self) -> int:
+        """Requests that were handed over, refused ones included."""
+        return len(self._loop.live) + len(self._loop.ended)
+
     def books_hold(self) -> bool:
         """Whether all invariants hold, so that `record` can be trusted; after an exception."""
         try:
@@ -80,13 +91,16 @@ class Backend(ABC):
         return True
 
     def record(self, interrupted: str | None = None) -> RunRecord:
-        """What happened so far; call once, after `run` returned or raised."""
+        """What happened so far; after `run` returned or raised."""
         kv_cache = self._scheduler.kv_cache
+        tokens = self._scheduler.finish_log()
+        for request in self._loop.live.values():
+            self._loop.ended.add(request)
         return RunRecord(
             trace=self._trace,
-            requests=self._loop.requests,
+            requests=self._loop.ended,
             steps=self._steps,
-            tokens=self._scheduler.finish_log(),
+            tokens=tokens,
             total_blocks=kv_cache.total_blocks,
             block_size=kv_cache.block_size,
             end_time=self._loop.now,

@@ -9,6 +9,7 @@ from schedsim.backend.pace import Pace, TimesAhead, times_ahead
 from schedsim.errors import PolicyError, SchedsimError
 from schedsim.load import Load
 from schedsim.request import Request
+from schedsim.results.request_log import RequestLog
 from schedsim.results.step_log import StepLog
 from schedsim.scheduler import Batch, Completion, Scheduler
 
@@ -54,10 +55,10 @@ class EngineLoop:
     backend calls `announce`, runs the batch and calls `finish`. If nothing runs, `wake` says when
     to look again. With overlapped decisions it looks once more while a batch runs (`overlaps`), and
     what it finds then runs next. All times are absolute seconds of the run. At equal times
-    completions come first, then arrivals, then the decision. `requests` are those that were
-    released, `num_ended` how many of them finished or were refused, `now` the latest time that the
-    loop was told, `handed_over` when requests came into the inbox of an engine that polls, where
-    that is known.
+    completions come first, then arrivals, then the decision. `live` are the requests that were
+    released and have not ended, `ended` those that finished or were refused, `now` the latest time
+    that the loop was told, `handed_over` when requests came into the inbox of an engine that polls,
+    where that is known.
     """
 
     def __init__(
@@ -76,9 +77,9 @@ class EngineLoop:
         `check_every` N asserts all invariants after every N-th iteration; `progress` is called now
         and then with the time and the requests that ended.
         """
-        self.requests: dict[int, Request] = {}
+        self.live: dict[int, Request] = {}
+        self.ended = RequestLog()
         self.now = 0.0
-        self.num_ended = 0
         self.observers: tuple[Observer, ...] = ()
         self.polls = polls
         self.handed_over: Mapping[int, float] = {}
@@ -149,12 +150,17 @@ class EngineLoop:
         except SchedsimError:  # a hook's; the books are whole all the same, so the record is to be
             self._settle(scheduler.last_completion, start, end)
             raise
-        self._settle(completion, start, end)
+        if completion.finished or scheduler.rejected or self.observers:
+            self._settle(completion, start, end)
         if self._check_every is not None and batch.iteration % self._check_every == 0:
             scheduler.check()
         if self._progress is not None and batch.iteration % self._progress_every == 0:
-            self._progress(end, self.num_ended)
-        self._watch_for_livelock(batch)
+            self._progress(end, len(self.ended))
+        self._idle_wakes = 0
+        if batch.sampled:
+            self._futile_preemptions = 0
+        elif batch.preempted:
+            self._watch_for_livelock(batch)
 
     def run_ahead(self, batch: Batch, now: float, pace: Pace) -> float:
         """Run what is known to follow `batch`, which ended last.
@@ -166,7 +172,7 @@ class EngineLoop:
         Raises:
             PolicyError: a hook of the policy raised.
         """
-        if self.observers or self._has_failed_to_reserve():
+        if batch.prefills or self.observers or self._has_failed_to_reserve():
             return now
         scheduler = self._scheduler
         left = min(scheduler.steady_after(batch), LONGEST_RUN)
@@ -198,7 +204,7 @@ class EngineLoop:
         scheduler.end_repeats(self._num_decided - num_decided, self.now)
         to_report = self._progress_every - batch.iteration % self._progress_every
         if self._progress is not None and self._num_decided - before >= to_report:
-            self._progress(self.now, self.num_ended)
+            self._progress(self.now, len(self.ended))
         return now
 
     def wake(self, now: float) -> float | None:
@@ -241,6 +247,7 @@ class EngineLoop:
         """Run a batch that was decided once more; returns when the engine would look again."""
         scheduler = self._scheduler
         batch.decided_at = now
+        batch.iteration = self._num_decided
         host, duration, gap = pace.parts_of(batch)
         start = now + host
         self.now = end = start + duration
@@ -261,7 +268,9 @@ class EngineLoop:
         together = min(most, self._scheduler.quiet_iterations)
         if together < WORTH_AT_ONCE:
             return None
+        batch.iteration = self._num_decided
         batch.decode_context = self._scheduler.decode_set.context
+        batch.longest_context = self._scheduler.decode_set.longest_context
         return times_ahead(now, pace.parts_ahead(batch, together), together, due)
 
     def _skip(self, batch: Batch, times: TimesAhead) -> None:
@@ -309,7 +318,7 @@ class EngineLoop:
         while due is not None and due <= now:
             request, output_tokens = load.take()
             request.released = self.handed_over.get(request.id, now) if self.polls else due
-            self.requests[request.id] = request
+            self.live[request.id] = request
             self._last_arrival = request.id
             self._idle_wakes = 0
             if scheduler.add(request, output_tokens, now) and self.observers:
@@ -322,8 +331,7 @@ class EngineLoop:
         """Tell the load and the observers what an iteration brought."""
         scheduler = self._scheduler
         for request in completion.finished:
-            self.num_ended += 1
-            self._load.ended(request, end)
+            self._end(request, end)
         if scheduler.rejected:
             self._settle_rejected(end)
         for observer in self.observers:
@@ -332,22 +340,22 @@ class EngineLoop:
     def _settle_rejected(self, now: float) -> None:
         """Tell the load who was rejected, so that it goes on without them."""
         for request in self._scheduler.rejected:
-            self.num_ended += 1
-            self._load.ended(request, now)
+            self._end(request, now)
         self._scheduler.rejected.clear()
 
+    def _end(self, request: Request, now: float) -> None:
+        self.ended.add(self.live.pop(request.id))
+        self._load.ended(request, now)
+
     def _watch_for_livelock(self, batch: Batch) -> None:
-        self._idle_wakes = 0
-        if batch.sampled:
-            self._futile_preemptions = 0
-        elif batch.preempted:
-            self._futile_preemptions += len(batch.preempted)
-            if self._futile_preemptions >= MAX_FUTILE_PREEMPTIONS:
-                raise PolicyError(
-                    f"livelock: policy {self._scheduler.policy.name!r} preempted "
-                    f"{self._futile_preemptions} times up to iteration {batch.iteration} "
-                    f"without one output token; last request {batch.preempted[-1].id}"
-                )
+        """Count what a batch that emits nothing preempts."""
+        self._futile_preemptions += len(batch.preempted)
+        if self._futile_preemptions >= MAX_FUTILE_PREEMPTIONS:
+            raise PolicyError(
+                f"livelock: policy {self._scheduler.policy.name!r} preempted "
+                f"{self._futile_preemptions} times up to iteration {batch.iteration} "
+                f"without one output token; last request {batch.preempted[-1].id}"
+            )
 
 
 def _first(scheduler: Scheduler) -> str:

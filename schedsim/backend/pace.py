@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from schedsim.costs.base import AheadCost, PartedCost, PartsAhead, Seconds, StepCost, StepParts
+from schedsim.costs.features import kind_of
+from schedsim.costs.noise import StepNoise
 from schedsim.errors import ConfigError
 from schedsim.scheduler import Batch
 
@@ -17,7 +19,7 @@ class Pace(NamedTuple):
     """A step-time model as an engine asks it.
 
     `parts_of` says what a batch takes and checks it; `parts_ahead`, if the model can be asked for
-    many iterations at once, does not check.
+    many iterations at once, does not check. With noise both go by the batch's `iteration`.
     """
 
     parts_of: Callable[[Batch], StepParts]
@@ -33,8 +35,11 @@ class TimesAhead(NamedTuple):
     next_look: float
 
 
-def make_pace(cost: StepCost) -> Pace:
-    """The pace of `cost`; of a negative or endless time it raises a ConfigError that names it."""
+def make_pace(cost: StepCost, noise: StepNoise | None = None) -> Pace:
+    """The pace of `cost`; of a negative or endless time it raises a ConfigError that names it.
+
+    With `noise` every iteration takes its factor times as long, in all parts.
+    """
     seconds = cost.seconds
     parts = cost.parts if isinstance(cost, PartedCost) else None
 
@@ -42,12 +47,23 @@ def make_pace(cost: StepCost) -> Pace:
         if batch.is_empty and not batch.transfers:
             return NOTHING_RUNS
         told = StepParts(0.0, seconds(batch), 0.0) if parts is None else parts(batch)
+        if noise is not None:
+            factor = noise.factor(kind_of(batch), batch.iteration)
+            told = StepParts(told.host * factor, told.device * factor, told.gap * factor)
         for part in told:
             if not 0.0 <= part < math.inf:
                 raise _bad_duration(part, batch, cost)
         return told
 
-    return Pace(parts_of, cost.parts_ahead if isinstance(cost, AheadCost) else None)
+    if noise is None or not isinstance(cost, AheadCost):
+        return Pace(parts_of, cost.parts_ahead if isinstance(cost, AheadCost) else None)
+
+    def parts_ahead(batch: Batch, iterations: int) -> PartsAhead:
+        host, device, gap = cost.parts_ahead(batch, iterations)
+        factors = noise.factors(kind_of(batch), batch.iteration, iterations)
+        return PartsAhead(host * factors, device * factors, gap * factors)
+
+    return Pace(parts_of, parts_ahead)
 
 
 def times_ahead(now: float, parts: PartsAhead, iterations: int, due: float) -> TimesAhead | None:
@@ -68,9 +84,9 @@ def times_ahead(now: float, parts: PartsAhead, iterations: int, due: float) -> T
         times[1::3], times[2::3], times[3::3] = parts
         looks, starts, ends = times[:-1:3], times[1::3], times[2::3]
     times[0] = now
-    if not times[1:].min() >= 0.0:  # NaN included
+    if not np.minimum.reduce(times[1:]) >= 0.0:  # NaN included
         return None
-    np.cumsum(times, out=times)
+    np.add.accumulate(times, out=times)
     if not times[-1] < math.inf:
         return None
     count = iterations

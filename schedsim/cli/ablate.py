@@ -13,8 +13,7 @@ import typer
 from schedsim.cli import options
 from schedsim.cli.ablate_tables import print_ablation, print_measured
 from schedsim.cli.errors import user_errors
-from schedsim.cli.execute import DEVICE
-from schedsim.cli.options import ENGINE, LOAD, OUTPUT, parse_slo
+from schedsim.cli.options import DEVICE, ENGINE, LOAD, OUTPUT, parse_slo
 from schedsim.cli.progress import count_progress
 from schedsim.cli.side_by_side import note
 from schedsim.cli.working import working

@@ -1,4 +1,4 @@
-"""The options that `run` and `execute` share, declared once."""
+"""The options that `run`, `execute` and `validate` share, declared once."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from schedsim.errors import ConfigError
 from schedsim.traces.generators.arrivals import PROCESSES
 
-ENGINE, LOAD, OUTPUT = "Engine", "Load", "Output"
+ENGINE, LOAD, DEVICE, OUTPUT = "Engine", "Load", "Device", "Output"
 
 TraceFile = Annotated[
     Path | None, typer.Argument(help="Trace file, any known format; default: the sample.")
@@ -18,6 +18,65 @@ Policies = Annotated[
     typer.Option(
         help="name,parameter=value,… or file.py:Class; may stand several times; default: vllm. "
         "`schedsim policies` lists them."
+    ),
+]
+DeviceModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Name, see `schedsim models`, or Hugging Face config.json: random weights; "
+        "default: tiny.",
+        rich_help_panel=ENGINE,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Directory with config.json and safetensors, instead of --model.",
+        rich_help_panel=ENGINE,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda or cuda:N; default: the GPU if there is one.", rich_help_panel=DEVICE
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="float32, float64, bfloat16 or float16; default: float32 on a CPU, bfloat16 on a GPU.",
+        rich_help_panel=DEVICE,
+    ),
+]
+Attention = Annotated[
+    str | None,
+    typer.Option(
+        help="triton (our kernels) or torch (the reference); default: triton on a GPU, torch on a "
+        "CPU.",
+        rich_help_panel=DEVICE,
+    ),
+]
+Kernels = Annotated[
+    str | None,
+    typer.Option(
+        help="How attention finds keys and values: paged (by a block table) or contiguous; "
+        "default: contiguous where memory keeps a request in one piece.",
+        rich_help_panel=DEVICE,
+    ),
+]
+Temperature = Annotated[
+    float,
+    typer.Option(help="Of the sampling, which goes no further; 0: greedy.", rich_help_panel=DEVICE),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Threads of a CPU; default: torch's choice.", rich_help_panel=DEVICE),
+]
+AssumedGpu = Annotated[
+    str,
+    typer.Option(
+        "--gpu", help="The GPU that a roofline estimator assumes.", rich_help_panel=ENGINE
     ),
 ]
 Estimator = Annotated[

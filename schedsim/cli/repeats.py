@@ -30,7 +30,8 @@ def check_random(settings: RunSettings) -> None:
     draws_arrivals = settings.arrivals is not None and not isinstance(
         parse_arrivals(settings.arrivals), Burst | Deterministic
     )
-    if not draws_arrivals and parse_spec(settings.predictor).name not in _SEEDED_PREDICTORS:
+    draws = draws_arrivals or settings.step_noise
+    if not draws and parse_spec(settings.predictor).name not in _SEEDED_PREDICTORS:
         raise ConfigError(
             "--repeats: every repeat would be the same run, for nothing in it is drawn at random; "
             "give --arrivals (for example --arrivals poisson:rate=5) or a --predictor that errs. "

@@ -50,12 +50,22 @@ def run(
         ),
     ] = 1,
     step_time: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="roofline, linear:FILE, fitted:FILE, or recorded:RUN_DIR to replay a run.",
+            help="roofline, linear:FILE, fitted:FILE, tables:DIR, or recorded:RUN_DIR to replay a "
+            "run; default: a calibration of the model on the GPU that comes with schedsim, else "
+            "roofline.",
             rich_help_panel=ENGINE,
         ),
-    ] = "roofline",
+    ] = None,
+    step_noise: Annotated[
+        bool,
+        typer.Option(
+            "--step-noise",
+            help="Scatter a fitted step time as the measured iterations did, drawn from --seed.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = False,
     estimator: options.Estimator = None,
     memory: options.Memory = None,
     blocks: options.Blocks = None,
@@ -103,6 +113,7 @@ def run(
                 gpu=gpu,
                 tensor_parallel=tensor_parallel,
                 step_time=step_time,
+                step_noise=step_noise,
                 estimator=estimator,
                 memory=memory,
                 blocks=blocks,

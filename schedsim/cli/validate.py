@@ -1,195 +1,261 @@
-"""`schedsim validate`: a measured run against its simulation."""
+"""`schedsim validate`: measured runs against their simulation."""
 
-import json
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from schedsim.cli.calibrate import errors_table, percent
-from schedsim.cli.console import stdout_console
-from schedsim.cli.diff import EXIT_DIFFERENT, print_comparison
+from schedsim.cli import options
+from schedsim.cli.diff import EXIT_DIFFERENT
 from schedsim.cli.errors import user_errors
+from schedsim.cli.execution_settings import ExecutionPlan, plan_executions
+from schedsim.cli.progress import count_progress, progress_bar
 from schedsim.cli.side_by_side import note, read_for_run
+from schedsim.cli.validate_output import (
+    tell_validation,
+    validation_folder,
+    write_validation,
+)
 from schedsim.cli.working import working
-from schedsim.errors import ConfigError, SchedsimError
-from schedsim.experiments.validation import Replay, Validation, requests_table
-from schedsim.experiments.validation import validate as validate_run
-from schedsim.results.directory import check_unused, write_parquet, write_whole
-from schedsim.results.labels import LABELS
+from schedsim.config import RunSettings
+from schedsim.costs import load_gpu, load_model, make_step_cost
+from schedsim.errors import ConfigError
+from schedsim.experiments.execution import load_device_model, require_torch
+from schedsim.experiments.measuring import measure
+from schedsim.experiments.setup import prepare_trace
+from schedsim.experiments.validation.cells import make_cells
+from schedsim.experiments.validation.metrics import Margins
+from schedsim.experiments.validation.validating import validate as validate_cells
+from schedsim.policies.loading import make_policy
 from schedsim.results.stored_run import load_run
-from schedsim.results.table import format_figure
+from schedsim.traces import Trace
 
 EXAMPLES = """\
 Examples:
 
-schedsim validate trace.csv.gz --from measured --calibration cpu.json
+schedsim validate --limit 60 --token-scale 0.1 --policy vllm --policy sarathi --repeats 3 \
+--calibration cpu.json --out report  (executes six times, then simulates)
 
-schedsim validate --from measured --step-time roofline --out report  (a run of the sample)
+schedsim validate trace.csv.gz --from one --from two --calibration h100.json  (measured already)
+
+schedsim validate --from measured --step-time roofline --margin latency=0.05
 """
+
+VALIDATE = "Validation"
+
+ALSO_WITH_RUNS = (
+    *("trace", "runs", "calibration", "step_time", "margin", "spread_ticks", "think_cap"),
+    *("out", "as_json", "quiet"),
+)
+"""What can be given beside runs that were measured already; the rest stands in these."""
 
 
 @user_errors()
 def validate(
-    trace: Annotated[
-        Path | None, typer.Argument(help="The trace of the run; default: the sample.")
+    context: typer.Context,
+    trace: options.TraceFile = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is executed: name,parameter=value,… or file.py:Class; may stand several "
+            "times.",
+            rich_help_panel=VALIDATE,
+        ),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option("--from", help="Directory of the measured run.")
+    repeats: Annotated[
+        int,
+        typer.Option(help="Executions of each policy.", min=1, rich_help_panel=VALIDATE),
+    ] = 2,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="Directory of a measured run, instead of executing; may stand several times.",
+            rich_help_panel=VALIDATE,
+        ),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="A file of `schedsim calibrate`: the step time to hold.")
+        Path | None,
+        typer.Option(
+            help="A file of `schedsim calibrate`: the step time to hold.", rich_help_panel=VALIDATE
+        ),
     ] = None,
     step_time: Annotated[
-        str | None, typer.Option(help="Another step time to hold, e.g. roofline.")
+        str | None,
+        typer.Option(help="Another step time to hold, e.g. roofline.", rich_help_panel=VALIDATE),
     ] = None,
-    spread_ticks: Annotated[
-        bool, typer.Option("--spread-ticks", help="As the run was given it.")
-    ] = False,
-    think_cap: Annotated[float | None, typer.Option(help="As the run was given it.")] = None,
+    margin: Annotated[
+        str | None,
+        typer.Option(
+            help="What may pass for equal, as shares; default: throughput=0.015,latency=0.03.",
+            rich_help_panel=VALIDATE,
+        ),
+    ] = None,
+    model: options.DeviceModelName = None,
+    weights: options.Weights = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    attention: options.Attention = None,
+    kernels: options.Kernels = None,
+    temperature: options.Temperature = 0.0,
+    threads: options.Threads = None,
+    estimator: options.Estimator = None,
+    gpu: options.AssumedGpu = "h100",
+    memory: options.Memory = None,
+    blocks: options.Blocks = None,
+    block_size: options.BlockSize = 16,
+    max_seqs: options.MaxSeqs = 256,
+    token_budget: options.TokenBudget = None,
+    max_model_len: options.MaxModelLen = None,
+    decision_lag: options.DecisionLag = None,
+    max_output: options.MaxOutput = None,
+    predictor: options.Predictor = "none",
+    memory_predictor: options.MemoryPredictor = None,
+    arrivals: options.Arrivals = None,
+    all_at_once: options.AllAtOnce = False,
+    concurrency: options.Concurrency = None,
+    rate_scale: options.RateScale = 1.0,
+    token_scale: options.TokenScale = 1.0,
+    limit: options.Limit = None,
+    spread_ticks: options.SpreadTicks = False,
+    think_cap: options.ThinkCap = None,
+    seed: options.Seed = 0,
+    slo: options.Slo = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="New directory for validation.json, requests.parquet and both runs."),
+        typer.Option(
+            help="New directory: validation.json, requests.parquet, validation.html, every run.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print validation.json.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
+    decisions: Annotated[
+        bool,
+        typer.Option(
+            "--decisions",
+            help="Let executions write whole decisions, to see a difference side by side; slow.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print validation.json.", rich_help_panel=options.OUTPUT),
+    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Simulate a measured run again, print both and their difference, and say where it comes from.
+    """Execute policies, or take measured runs, simulate them, and say how far off and why.
 
-    Exit code 1: with the run's own times the simulation decides otherwise than the run did.
+    Exit code 1: with a run's own times the simulation decides otherwise than the run did.
     """
-    if run is None:
-        raise ConfigError(
-            "name the measured run with --from RUN_DIR, the --out of a `schedsim execute`"
-        )
-    if (calibration is None) == (step_time is None):
-        raise ConfigError(
-            "give the step time to hold against the run: either --calibration FILE, which "
-            "`schedsim calibrate --from OTHER_RUN --out FILE` writes, or --step-time SPEC"
-        )
-    source = step_time or f"fitted:{calibration}"
-    measured = load_run(run)
-    given = read_for_run(trace, spread_ticks, think_cap, quiet)
-    with _folder(out) as folder, nullcontext() if quiet else working("simulating twice"):
-        command = ["schedsim", *sys.argv[1:]]
-        validation = validate_run(measured, given, source, folder, command)
-    if out is not None:
-        _write(validation, out)
-    if as_json:
-        typer.echo(json.dumps(validation.as_json(), indent=2, ensure_ascii=False))
+    source = _step_time(calibration, step_time)
+    margins = parse_margins(margin)
+    plan = None
+    if runs is None:
+        plan = plan_executions(context.params, policy or ())
+        _check_before_executing(plan.settings, source)
     else:
-        _print(validation)
-    if not quiet:
-        _remark(validation, out)
-    if not validation.replay.same:
+        _check_beside_runs(context)
+    given = read_for_run(trace, spread_ticks, think_cap, quiet)
+    command = ["schedsim", *sys.argv[1:]]
+    with validation_folder(out) as folder:
+        if plan is not None:
+            runs = _measure(given, plan, repeats, folder, decisions, command, quiet)
+        cells = make_cells([load_run(path) for path in runs or ()], given)
+        with count_progress("simulating", len(cells), quiet, "cells") as advance:
+            validation = validate_cells(
+                cells, source, folder, margins=margins, command=command, progress=advance
+            )
+        if out is not None:
+            write_validation(validation, out, quiet)
+    tell_validation(validation, as_json, quiet)
+    if out is not None and not quiet:
+        note(f"results in {out}")
+    if not validation.replays_same:
         raise typer.Exit(EXIT_DIFFERENT)
 
 
-@contextmanager
-def _folder(out: Path | None) -> Iterator[Path]:
-    """Where both simulations write: a new directory `out`, or one that goes away.
+def parse_margins(text: str | None) -> Margins:
+    """Margins from `throughput=0.015,latency=0.03` or one of them.
 
-    `out` comes with the first simulation; what is in it when an error ends both is told.
+    Raises:
+        ConfigError: another key, one that stands twice, or no share above 0 and below 1.
     """
-    if out is None:
-        with tempfile.TemporaryDirectory(prefix="schedsim-") as scratch:
-            yield Path(scratch)
-        return
-    check_unused(out)
-    try:
-        yield out
-    except (SchedsimError, KeyboardInterrupt):
-        kept = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-        if kept:
-            note(f"not validated; kept in {out}: {', '.join(kept)}")
-        raise
-
-
-def _write(validation: Validation, out: Path) -> None:
-    write_parquet(out / "requests.parquet", requests_table(validation))
-    content = validation.as_json()
-    write_whole(out / "validation.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _print(validation: Validation) -> None:
-    _print_replay(validation.replay)
-    console = stdout_console()
-    console.print(_metrics_table(validation))
-    steps = validation.steps
-    rows = {"all": steps} | {f"{kind} only": row for kind, row in steps["by_kind"].items()}
-    rows["mixed"] = rows.pop("mixed only")
-    console.print(errors_table("step time on the measured batches", rows))
-    typer.echo(_error_in_a_line(validation))
-
-
-def _error_in_a_line(validation: Validation) -> str:
-    """Where the error of the mean end-to-end time comes from."""
-    budget, error = validation.budget["e2e_s.mean"], validation.metrics["e2e_s.mean"]
-    decisions, step_time = budget["decisions"], budget["step_time"]
-    if decisions is None or step_time is None or error["relative_error"] is None:
-        return "end to end mean: no error can be told apart"
-    total = percent(error["relative_error"], signed=True)
-    return (
-        f"end to end mean: {total}, of which {percent(decisions, signed=True)} decisions and "
-        f"{percent(step_time, signed=True)} step time (the measured batches take "
-        f"{percent(validation.steps['total'], signed=True)} by the model)"
-    )
-
-
-def _print_replay(replay: Replay) -> None:
-    compared = replay.comparison
-    if replay.error is not None:
-        typer.echo(f"replay with the measured times: {replay.error}")
-    elif compared is None:
-        typer.echo("replay with the measured times: every batch has the measured size")
-    if compared is not None:
-        typer.echo("replay with the measured times: ", nl=False)
-        print_comparison(compared)
-
-
-def _metrics_table(validation: Validation) -> Table:
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column("whole run")
-    for name in ("measured", "simulated", "error"):
-        table.add_column(name, justify="right")
-    for name, figures in validation.metrics.items():
-        label, unit = LABELS[name]
-        error = figures["relative_error"]
-        table.add_row(
-            label,
-            format_figure(figures["measured"], unit),
-            format_figure(figures["simulated"], unit),
-            "-" if error is None else percent(error, signed=True),
-        )
-    return table
-
-
-def _remark(validation: Validation, out: Path | None) -> None:
-    if not validation.run.has_decisions:
-        note(
-            f"{validation.run.path} has no decision record, so the replay was held to its batch "
-            "sizes only; run it again with --decisions"
-        )
-    for text in validation.simulated.notes:
-        note(text)
-    divergence = validation.divergence
-    if divergence is not None:
-        if divergence.same:
-            note("the free simulation decides everything as the run did")
-        else:
-            note(
-                "the free simulation decides otherwise than the run: first in iteration "
-                f"{divergence.iterations:,}, from 0"
+    given: dict[str, float] = {}
+    for field in () if text is None else text.split(","):
+        key, _, value = field.partition("=")
+        if key not in ("throughput", "latency") or key in given:
+            raise ConfigError(
+                f"--margin {text!r}: write throughput=SHARE,latency=SHARE or one of them"
             )
-    if validation.seen is not None:
-        note(
-            f"IN-SAMPLE: the calibration saw this {validation.seen}; errors on what it never saw "
-            "are larger"
+        try:
+            given[key] = float(value)
+        except ValueError:
+            raise ConfigError(f"--margin {text!r}: {value!r} is not a number") from None
+        if not 0 < given[key] < 1:
+            raise ConfigError(f"--margin {text!r}: {value} must be above 0 and below 1")
+    return Margins(**given)
+
+
+def _step_time(calibration: Path | None, step_time: str | None) -> str:
+    if (calibration is None) == (step_time is None):
+        raise ConfigError(
+            "give the step time to hold against the runs: either --calibration FILE, which "
+            "`schedsim calibrate --from OTHER_RUN --out FILE` writes, or --step-time SPEC"
         )
-    if out is not None:
-        note(f"results in {out}")
+    return step_time or f"fitted:{calibration}"
+
+
+def _check_before_executing(settings: Sequence[RunSettings], step_time: str) -> None:
+    """Refuse what could only fail after the executions."""
+    if not settings:
+        raise ConfigError(
+            "name the policies to execute with --policy, or measured runs, the --out of a "
+            "`schedsim execute`, with --from RUN_DIR"
+        )
+    for chosen in settings:
+        make_policy(chosen.policy)
+    model, gpu = load_model(settings[0].model), load_gpu(settings[0].gpu)
+    make_step_cost(step_time, model, gpu)
+    require_torch()
+
+
+def _check_beside_runs(context: typer.Context) -> None:
+    """Refuse settings of an execution: those of runs are theirs."""
+    for option in context.command.params:
+        source = context.get_parameter_source(str(option.name))
+        if (
+            option.name not in ALSO_WITH_RUNS
+            and source is not None
+            and source.name == "COMMANDLINE"
+        ):
+            raise ConfigError(
+                f"{option.opts[0]} is for executions; with --from all settings are those of the "
+                "runs: leave it out"
+            )
+
+
+def _measure(
+    trace: Trace,
+    plan: ExecutionPlan,
+    repeats: int,
+    folder: Path,
+    decisions: bool,
+    command: Sequence[str],
+    quiet: bool,
+) -> list[Path]:
+    first = plan.settings[0]
+    prepared = prepare_trace(trace, first)
+    with nullcontext() if quiet else working(f"loading {first.model}"):
+        model = load_device_model(first, plan.execution)
+    return measure(
+        prepared,
+        plan.settings,
+        repeats,
+        folder,
+        model,
+        decisions=decisions,
+        command=command,
+        watch=lambda label, requests: progress_bar(label, requests, quiet, "s"),
+    )

@@ -13,6 +13,7 @@ from schedsim.costs.linear import LinearCost, load_linear
 from schedsim.costs.models import ModelSpec, list_models, load_model
 from schedsim.costs.recorded import RecordedTimes, load_recorded
 from schedsim.costs.roofline import RooflineAssumptions, RooflineCost
+from schedsim.costs.tables import TableOptions, TablesCost, load_tables, parse_tables
 from schedsim.errors import ConfigError
 from schedsim.specs import build_from_spec, parse_spec, unknown_name
 
@@ -28,10 +29,10 @@ def make_step_cost(
     block_size: int = 16,
 ) -> StepCost:
     """Build the step-time model of the spec `text`: `roofline`, `roofline,key=value…`,
-    `linear:FILE` or `fitted:FILE`.
+    `linear:FILE`, `fitted:FILE`, `tables:DIR` or `tables:DIR,key=value…`.
 
-    `roofline` needs `model` and `gpu` and charges swaps by blocks of `block_size` tokens; the
-    others use none of these.
+    `roofline` needs `model` and `gpu` and charges swaps by blocks of `block_size` tokens, `tables`
+    needs `model`; the others use none of these.
 
     Raises:
         ConfigError: an unknown name or parameter, a model or GPU that is needed and not given, or
@@ -41,8 +42,8 @@ def make_step_cost(
     if name == RECORDED:
         raise ConfigError(
             f"{text}: a record is no step-time model, it tells the time of the batches that ran "
-            "and of no other; give roofline, linear:FILE or fitted:FILE (`schedsim calibrate` "
-            "fits one to a run)"
+            "and of no other; give roofline, linear:FILE, tables:DIR or fitted:FILE "
+            "(`schedsim calibrate` fits one to a run)"
         )
     if name not in STEP_COSTS:
         raise unknown_name("step-time model", name, [*STEP_COSTS, RECORDED])
@@ -69,6 +70,14 @@ def _fitted(
     text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int, block_size: int
 ) -> StepCost:
     return load_fitted(_path(text, "fitted:FILE, a file that `schedsim calibrate` wrote"))
+
+
+def _tables(
+    text: str, model: ModelSpec | None, gpu: GPUSpec | None, tensor_parallel: int, block_size: int
+) -> StepCost:
+    if model is None:
+        raise ConfigError(f"--step-time {text} needs --model")
+    return load_tables(parse_tables(text), model, tensor_parallel)
 
 
 def _path(text: str, form: str) -> str:
@@ -103,6 +112,7 @@ STEP_COSTS: dict[str, Callable[[str, ModelSpec | None, GPUSpec | None, int, int]
     "fitted": _fitted,
     "linear": _linear,
     "roofline": _roofline,
+    "tables": _tables,
 }
 """The step-time models by name: each builds one from its spec, the model, the GPU, the degree of
 tensor parallelism and the tokens of a KV block."""
@@ -121,6 +131,8 @@ __all__ = [
     "RooflineCost",
     "StepCost",
     "StepParts",
+    "TableOptions",
+    "TablesCost",
     "kv_blocks",
     "list_gpus",
     "list_models",
@@ -129,6 +141,8 @@ __all__ = [
     "load_linear",
     "load_model",
     "load_recorded",
+    "load_tables",
     "make_step_cost",
     "make_step_time",
+    "parse_tables",
 ]

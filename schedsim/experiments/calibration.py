@@ -1,120 +1,105 @@
 """`calibrate`: a `fitted` step-time model from the iterations of runs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from schedsim.costs.fitted import COUNTS, TERMS, Coefficients, FittedFile, Parts
-from schedsim.errors import ConfigError, ResultError
-from schedsim.experiments.iterations import KINDS, Iterations, iterations_of, joined
-from schedsim.experiments.least_squares import independent, inflation, robust_nonnegative
+from schedsim.costs.features import FEATURES, UNPADDED, Padding
+from schedsim.costs.fitted_file import FittedFile
+from schedsim.errors import ResultError
+from schedsim.experiments.design_file import is_counted
+from schedsim.experiments.fitting import KNOTS, STRAIGHT, fit, fitted_periods
+from schedsim.experiments.iterations import (
+    KINDS,
+    Iterations,
+    iterations_of,
+    joined,
+    padding_of,
+)
+from schedsim.experiments.least_squares import independent, inflation, require_scipy
+from schedsim.experiments.provenance import check_alike, provenance_of
+from schedsim.experiments.regions import regions_of, sizes_of
 from schedsim.results.stored_run import StoredRun
 
 Floats = npt.NDArray[np.float64]
+Figures = dict[str, float | int | None]
 
 LEAST_ITERATIONS = 20
 FOLDS = 5
 
-_PRIORITY = (
-    "base",
-    "decode_requests",
-    "prefill_tokens",
-    "decode_context",
-    "prefill_attention",
-    "prefill_requests",
-    "swapped_blocks",
-    "copied_blocks",
-    "sampled",
-)
-"""The terms in the order in which they are believed: of terms that always go together in the runs,
-the first keeps the cost of all."""
+NOISE_RANKS = 101
+"""Quantiles of measured / fitted that the file keeps, at ranks 0, 1 %, …, 100 %."""
 
 _DEPENDENT = 1e-3
 _HARD_TO_TELL = 100.0
-_DIGITS = 9
 
 
-def calibrate(runs: Sequence[StoredRun]) -> FittedFile:
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """The file, and the iterations that it was fitted to with the seconds that it gives them."""
+
+    file: FittedFile
+    iterations: Iterations
+    fitted: Floats
+
+
+def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     """Fit host, device and gap times of the runs' iterations, all runs together.
 
-    Each part is a sum of `TERMS` with coefficients that are not negative, fitted to least relative
-    error of the whole iteration, outliers held down. Deterministic.
+    Of a run of designed batches those count that its design says. How much neighbouring pieces of a
+    curve want one slope is chosen by the error on sizes that were held out. Deterministic.
 
     Raises:
-        ConfigError: runs of different models, devices or block sizes, or the same run twice.
+        ConfigError: runs of different models, devices or block sizes, or the same run twice; or
+            scipy is not installed.
         ResultError: too few iterations, or steps without the columns that it takes.
     """
-    _check_alike(runs)
-    each = [iterations_of(run) for run in runs]
+    require_scipy()
+    check_alike(runs)
+    each = []
+    for run in runs:
+        found = iterations_of(run)
+        each.append(found.take(is_counted(run.path, found.row)))
     iterations = joined(each)
     if len(iterations) < LEAST_ITERATIONS:
         raise ResultError(
             f"{', '.join(str(run.path) for run in runs)}: {len(iterations)} iterations are too few "
-            f"for a fit; give runs with at least {LEAST_ITERATIONS} together"
+            f"for a fit, {LEAST_ITERATIONS} are the least; give longer runs, or more --time-limit"
         )
-    parts = fit(iterations)
+    straight = _choose_straight(iterations)
+    held_out = held_out_periods(iterations, straight)
+    parts = fit(iterations, straight)
     fitted = fitted_periods(parts, iterations)
-    counts = iterations.counts
-    return FittedFile(
+    padding = padding_of(runs[0])
+    file = FittedFile(
         parts=parts,
+        padding=padding,
         ranges={
-            name: (float(counts[:, place].min()), float(counts[:, place].max()))
-            for place, name in enumerate(COUNTS)
+            name: (float(column.min()), float(column.max()))
+            for name, column in iterations.terms.items()
         },
         steps=len(iterations),
-        provenance=_provenance(runs, each),
+        provenance=provenance_of(runs, [len(found) for found in each]),
         residuals={
             "in_sample": error_figures(fitted, iterations.period),
-            "cross_validated": _cross_validated(iterations),
+            "cross_validated": None
+            if held_out is None
+            else error_figures(held_out, iterations.period),
             "by_kind": by_kind(fitted, iterations),
+            "by_region": _by_region(fitted, held_out, iterations),
             "time_shares": _time_shares(iterations),
+            "straight": straight,
         },
-        warnings=_warnings(iterations),
+        noise=_noise(fitted, iterations),
+        warnings=_warnings(iterations, padding),
     )
+    return Calibration(file, iterations, fitted)
 
 
-def fit(iterations: Iterations) -> Parts:
-    """The coefficients that fit best; errors count relative to the fitted whole of an iteration."""
-    design, period = iterations.terms, iterations.period
-    least = max(1e-3 * float(np.median(period)), 1e-12)
-
-    def part(target: Floats, rows: npt.NDArray[np.bool_], scale: Floats | None) -> Coefficients:
-        """Terms are chosen on the rows at hand: those left out may have told two of them apart."""
-        if not rows.any():
-            return Coefficients()
-        matrix = np.column_stack([design[name][rows] for name in _PRIORITY])
-        unit = np.maximum(period if scale is None else scale, least)[rows]
-        places = independent(matrix / unit[:, None], _DEPENDENT)
-        own = None if scale is None else unit
-        values = robust_nonnegative(matrix[:, places], target[rows], own).tolist()
-        named = zip([_PRIORITY[place] for place in places], values, strict=True)
-        return Coefficients(**{name: float(f"{value:.{_DIGITS}g}") for name, value in named})
-
-    everywhere = np.ones(len(iterations), dtype=np.bool_)
-    scale = _seconds(part(period, everywhere, None), iterations)
-    return Parts(
-        host=part(iterations.host, ~np.isnan(iterations.host), scale),
-        device=part(iterations.device, everywhere, scale),
-        gap=part(iterations.gap, ~np.isnan(iterations.gap), scale),
-    )
-
-
-def _seconds(coefficients: Coefficients, iterations: Iterations) -> Floats:
-    terms = iterations.terms.items()
-    return sum((getattr(coefficients, name) * column for name, column in terms), np.zeros(1))
-
-
-def fitted_periods(parts: Parts, iterations: Iterations) -> Floats:
-    """Seconds that each iteration adds by the fit; no gap where none was measured."""
-    host, device, gap = (
-        _seconds(part, iterations) for part in (parts.host, parts.device, parts.gap)
-    )
-    return iterations.added(host, device, gap)
-
-
-def error_figures(fitted: Floats, measured: Floats) -> dict[str, float | int | None]:
+def error_figures(fitted: Floats, measured: Floats) -> Figures:
     """Of iterations: how many, median and 90th percentile of |fitted / measured - 1|, and the error
     of their total time, None where that is 0."""
     if not len(measured):
@@ -128,7 +113,7 @@ def error_figures(fitted: Floats, measured: Floats) -> dict[str, float | int | N
     }
 
 
-def by_kind(fitted: Floats, iterations: Iterations) -> dict[str, dict[str, float | int | None]]:
+def by_kind(fitted: Floats, iterations: Iterations) -> dict[str, Figures]:
     """`error_figures` of prefill, decode and mixed iterations apart."""
     kind, measured = iterations.kind, iterations.period
     return {
@@ -137,21 +122,66 @@ def by_kind(fitted: Floats, iterations: Iterations) -> dict[str, dict[str, float
     }
 
 
+def held_out_periods(
+    iterations: Iterations, straight: float, folds: Sequence[int] = range(FOLDS)
+) -> Floats | None:
+    """Seconds of each iteration by a fit that saw none of its size; None for too few sizes.
+
+    Sizes are dealt out to `FOLDS` folds as they first occur; those of other `folds` are NaN.
+    """
+    size = sizes_of(iterations)
+    if len(iterations) < FOLDS * LEAST_ITERATIONS or size.max() < FOLDS - 1:
+        return None
+    fitted = np.full(len(iterations), np.nan)
+    for fold in folds:
+        rows = size % FOLDS == fold
+        parts = fit(iterations.take(~rows), straight)
+        fitted[rows] = fitted_periods(parts, iterations.take(rows))
+    return fitted
+
+
+def _choose_straight(iterations: Iterations) -> float:
+    """The choice of `STRAIGHT` with the least mean error on the first fold of sizes held out."""
+    measured = iterations.period
+    errors = {}
+    for straight in sorted(STRAIGHT, reverse=True):
+        held_out = held_out_periods(iterations, straight, folds=(0,))
+        if held_out is None:
+            return straight
+        errors[straight] = float(np.nanmean(np.abs(held_out - measured) / _positive(measured)))
+    return min(errors, key=lambda straight: errors[straight])
+
+
 def _positive(seconds: Floats) -> Floats:
     return np.maximum(seconds, 1e-12)
 
 
-def _cross_validated(iterations: Iterations) -> dict[str, float | int | None] | None:
-    """Errors on each fifth of the iterations, in a row, of a fit to the others; None for few."""
-    size = len(iterations)
-    if size < FOLDS * LEAST_ITERATIONS:
-        return None
-    fold = np.arange(size) * FOLDS // size
-    fitted = [
-        fitted_periods(fit(iterations.take(fold != held_out)), iterations.take(fold == held_out))
-        for held_out in range(FOLDS)
-    ]
-    return error_figures(np.concatenate(fitted), iterations.period)
+def _by_region(
+    fitted: Floats, held_out: Floats | None, iterations: Iterations
+) -> dict[str, dict[str, Any]]:
+    names = np.array(regions_of(iterations))
+    measured = iterations.period
+    return {
+        str(name): {
+            **error_figures(fitted[names == name], measured[names == name]),
+            "held_out": None
+            if held_out is None
+            else error_figures(held_out[names == name], measured[names == name]),
+        }
+        for name in np.unique(names)
+    }
+
+
+def _noise(fitted: Floats, iterations: Iterations) -> dict[str, list[float]]:
+    """Quantiles of measured / fitted by kind, of those kinds that have iterations enough."""
+    ratio = iterations.period / _positive(fitted)
+    kind = iterations.kind
+    ranks = np.linspace(0, 1, NOISE_RANKS)
+    return {
+        name: [float(f"{value:.6g}") for value in np.quantile(ratio[kind == place], ranks)]
+        for place, name in enumerate(KINDS)
+        if np.count_nonzero(kind == place) >= LEAST_ITERATIONS
+    }
 
 
 def _time_shares(iterations: Iterations) -> dict[str, float]:
@@ -161,13 +191,17 @@ def _time_shares(iterations: Iterations) -> dict[str, float]:
     return {name: float(np.nansum(seconds)) / max(total, 1e-12) for name, seconds in named}
 
 
-def _warnings(iterations: Iterations) -> list[str]:
-    design = iterations.terms
-    weighted = {name: column / _positive(iterations.period) for name, column in design.items()}
-    places = independent(np.column_stack([weighted[name] for name in _PRIORITY]), _DEPENDENT)
-    kept = [_PRIORITY[place] for place in places]
-    never = [name for name in COUNTS if not design[name].any()]
-    merged = [name for name in TERMS if name not in kept and name not in never]
+def _warnings(iterations: Iterations, padding: Padding) -> list[str]:
+    """What the iterations cannot tell: features that never occur or go together with others."""
+    by_rule = ("tokens", "launched", "tiles") if padding == UNPADDED else ("tiles",)
+    names = [name for name in KNOTS if name not in by_rule]
+    columns = {name: iterations.terms[name] / _positive(iterations.period) for name in names}
+    columns = {"base": 1 / _positive(iterations.period), **columns}
+    places = independent(np.column_stack(list(columns.values())), _DEPENDENT)
+    kept = [list(columns)[place] for place in places]
+    ordered = [name for name in FEATURES if name in names]
+    never = [name for name in ordered if not columns[name].any()]
+    merged = [name for name in ordered if name not in kept and name not in never]
     found = []
     if never:
         found.append(f"never seen in these runs, so taken to cost nothing: {', '.join(never)}")
@@ -176,7 +210,7 @@ def _warnings(iterations: Iterations) -> list[str]:
             f"always in step with other terms, which carry its cost: {', '.join(merged)}; runs of "
             "another mix of lengths can tell them apart"
         )
-    matrix = np.column_stack([weighted[name] for name in kept])
+    matrix = np.column_stack([columns[name] for name in kept])
     unit = matrix / np.linalg.norm(matrix, axis=0)
     likeness = np.abs(unit.T @ unit) - np.eye(len(kept))
     pairs = set()
@@ -189,55 +223,3 @@ def _warnings(iterations: Iterations) -> list[str]:
         for one, other in sorted(pairs)
     ]
     return found
-
-
-def _check_alike(runs: Sequence[StoredRun]) -> None:
-    first = _machine(runs[0])
-    for run in runs[1:]:
-        for name, value in _machine(run).items():
-            if value != first[name]:
-                raise ConfigError(
-                    f"{runs[0].path} and {run.path} differ in {name} ({first[name]!r} and "
-                    f"{value!r}): calibrate each on its own"
-                )
-    for place, run in enumerate(runs):
-        for other in runs[:place]:
-            if run.steps_sha256 == other.steps_sha256:
-                raise ConfigError(
-                    f"{other.path} and {run.path} hold the same iterations, which would count "
-                    "twice: give each run once"
-                )
-
-
-def _machine(run: StoredRun) -> dict[str, Any]:
-    """What must be equal for iterations to take equally long."""
-    config, execution = run.manifest["config"], run.manifest.get("execution") or {}
-    on_gpu = str(execution.get("device")).startswith("cuda")
-    return {
-        "device": run.manifest.get("device"),
-        "model": config.get("model"),
-        "tensor_parallel": config.get("tensor_parallel"),
-        "dtype": execution.get("dtype"),
-        "attention": execution.get("attention"),
-        "threads": None if on_gpu else execution.get("threads"),
-        "block_size": config.get("resolved", {}).get("block_size"),
-    }
-
-
-def _provenance(runs: Sequence[StoredRun], each: Sequence[Iterations]) -> dict[str, Any]:
-    return {
-        **_machine(runs[0]),
-        "versions": runs[0].manifest.get("versions"),
-        "runs": [
-            {
-                "command": run.manifest.get("command"),
-                "policy": run.manifest["config"].get("policy"),
-                "trace": run.manifest["trace"].get("name"),
-                "trace_sha256": run.manifest["trace"].get("sha256"),
-                "steps_sha256": run.steps_sha256,
-                "finished_at": run.manifest.get("finished_at"),
-                "iterations": len(iterations),
-            }
-            for run, iterations in zip(runs, each, strict=True)
-        ],
-    }

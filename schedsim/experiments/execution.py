@@ -72,7 +72,13 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
     from schedsim.executor.backends import choose_attention, make_decoder
     from schedsim.executor.checkpoint import check_weights_directory
     from schedsim.executor.config import load_config
-    from schedsim.executor.device import choose_dtype, device_name, free_bytes, open_device
+    from schedsim.executor.device import (
+        choose_dtype,
+        device_name,
+        device_uuid,
+        free_bytes,
+        open_device,
+    )
 
     device = open_device(execution.device)
     attention = choose_attention(execution.attention, device)
@@ -87,6 +93,7 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
     described = execution.model_dump() | {
         "weights": execution.weights or f"random, seed {settings.seed}",
         "device": str(device),
+        "device_uuid": device_uuid(device),
         "attention": attention,
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
@@ -155,9 +162,9 @@ def execute_policy(
     return outcome
 
 
-def with_kernel(model: DeviceModel, kernel: str | None) -> DeviceModel:
-    """The same model on the same device, whose attention finds keys and values by `kernel`."""
-    return replace(model, described={**model.described, "kernel": kernel})
+def with_kernels(model: DeviceModel, kernels: str | None) -> DeviceModel:
+    """The same model on the same device, with these kernels as `ExecutionSettings` has them."""
+    return replace(model, described={**model.described, "kernels": kernels})
 
 
 def prepare_execution(
@@ -219,7 +226,7 @@ def prepare_execution(
         max_seqs=engine.scheduler.max_seqs,
         max_model_len=engine.scheduler.max_model_len,
         temperature=model.described["temperature"],
-        kernel=model.described["kernel"],
+        kernels=model.described["kernels"],
     )
     backend = Execution(
         trace,
@@ -236,7 +243,7 @@ def prepare_execution(
     )
     resolved = {**engine.resolved, "step_time": MEASURED}
     manifest = run_manifest(trace, settings, resolved, engine.notes, estimator, command)
-    manifest["execution"] = {**model.described, "kernel": runner.kernel}
+    manifest["execution"] = {**model.described, **runner.described}
     manifest["device"] = model.device
     manifest["versions"] |= {name: _version(name) for name in PACKAGES}
     return PreparedRun(backend, resolved, engine.notes, manifest)

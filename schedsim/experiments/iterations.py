@@ -1,4 +1,4 @@
-"""`Iterations`: what runs say of theirs: the counts of each batch and where its time went."""
+"""`Iterations`: what runs say of theirs: the features of each batch and where its time went."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -6,14 +6,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from schedsim.costs.fitted import COUNTS, counts_of
+from schedsim.costs.features import FEATURES, UNPADDED, Padding, features_of_steps
+from schedsim.costs.features import KINDS as KINDS
 from schedsim.errors import ResultError
-from schedsim.results.stored_run import StoredRun, float_column
+from schedsim.results.stored_run import StoredRun, float_column, step_ends
 from schedsim.scheduler.batch import BatchShape
 
 Floats = npt.NDArray[np.float64]
-
-KINDS = ("prefill", "decode", "mixed", "copies")
 
 _SIZES = (
     "prefill_requests",
@@ -22,6 +21,7 @@ _SIZES = (
     "prefill_attention",
     "decode_requests",
     "context_tokens",
+    "longest_context",
     "padding_requests",
     "padding_context",
     "sampled",
@@ -34,16 +34,16 @@ _SIZES = (
 class Iterations:
     """Iterations that took time, as arrays of one length.
 
-    `counts` has a column for each of `COUNTS`, `sizes` one for each field of `BatchShape`. `host`
-    is decision to start, `device` start to end, `gap` end to the next decision (s); a gap is NaN
-    where the engine idled before the next decision, and at the end of a run.
+    `features` has a column for each of `FEATURES`, `sizes` one for each field of `BatchShape`.
+    `host` is decision to start, `device` start to end, `gap` end to the next decision (s); a gap is
+    NaN where the engine idled before the next decision, and at the end of a run.
 
     `hidden` iterations were decided while the one before ran: their `host` passed beside it (NaN
     where the run did not measure it) and the gap before them reaches to their start; that gap is
     NaN where the device waited for the host. `row` is the row in the steps of its run.
     """
 
-    counts: Floats
+    features: Floats
     sizes: Floats
     host: Floats
     device: Floats
@@ -65,8 +65,8 @@ class Iterations:
 
     @property
     def terms(self) -> dict[str, Floats]:
-        """The columns that the coefficients of a fitted step time multiply, by name."""
-        return {"base": np.ones(len(self)), **dict(zip(COUNTS, self.counts.T, strict=True))}
+        """The columns of `features` by name."""
+        return dict(zip(FEATURES, self.features.T, strict=True))
 
     def take(self, rows: npt.NDArray[np.bool_]) -> "Iterations":
         """Those where `rows` is true."""
@@ -75,8 +75,8 @@ class Iterations:
     @property
     def kind(self) -> npt.NDArray[np.int64]:
         """Index in `KINDS` of each: prefill chunks alone, decodes alone, both, or none of them."""
-        prefills = self.counts[:, COUNTS.index("prefill_requests")] > 0
-        decodes = self.counts[:, COUNTS.index("decode_requests")] > 0
+        prefills = self.features[:, FEATURES.index("prefill_requests")] > 0
+        decodes = self.features[:, FEATURES.index("decode_requests")] > 0
         return np.select([prefills & decodes, decodes, prefills], [2, 1, 0], 3)
 
     def shapes(self) -> list[BatchShape]:
@@ -90,6 +90,8 @@ class Iterations:
 def iterations_of(run: StoredRun) -> Iterations:
     """The iterations of a run; those that only preempted take no time and are left out.
 
+    Features count the padding of the run's own engine.
+
     Raises:
         ResultError: the run's steps lack a column, or none of them ran anything.
     """
@@ -102,7 +104,7 @@ def iterations_of(run: StoredRun) -> Iterations:
 
     size = {name: float_column(run.steps, name) for name in _SIZES}
     decided_at, start = (float_column(run.steps, name) for name in ("decided_at", "start"))
-    end = run.steps.column("end").combine_chunks().flatten().to_numpy().astype(np.float64)
+    end = step_ends(run.steps)
     idled = np.diff(run.steps.column("idle_looks").combine_chunks().offsets.to_numpy()) > 0
     hidden = np.zeros(len(end), dtype=np.bool_)
     hidden[1:] = decided_at[1:] < end[:-1]
@@ -118,8 +120,9 @@ def iterations_of(run: StoredRun) -> Iterations:
     ran = np.flatnonzero(np.any([size[name] > 0 for name in work], axis=0))
     if not len(ran):
         raise ResultError(f"{run.path} holds no iteration that ran a request or copied a block")
+    features = features_of_steps(size.__getitem__, padding_of(run))
     return Iterations(
-        counts=np.column_stack(list(counts_of(size.__getitem__).values()))[ran],
+        features=np.column_stack(list(features.values()))[ran],
         sizes=np.column_stack([shape[field.name] for field in fields(BatchShape)])[ran],
         host=host[ran],
         device=(end - start)[ran],
@@ -127,6 +130,12 @@ def iterations_of(run: StoredRun) -> Iterations:
         hidden=hidden[ran],
         row=ran,
     )
+
+
+def padding_of(run: StoredRun) -> Padding:
+    """The sizes to which the engine of a run padded its batches; none where it does not say."""
+    said = run.manifest.get("execution", {}).get("padding")
+    return UNPADDED if said is None else Padding(**said)
 
 
 def joined(parts: Sequence[Iterations]) -> Iterations:

@@ -1,9 +1,14 @@
-"""Least squares with coefficients that are not negative, and its robust form."""
+"""Robust least squares with coefficients that are not negative."""
+
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
 
+from schedsim.errors import ConfigError
+
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 HUBER_K = 3.0
 """Residuals beyond so many robust standard deviations pull no harder than one at it.
@@ -12,49 +17,49 @@ Far enough out that the ordinary scatter of measured times is averaged and not i
 near enough that the operating system's pauses, ten times an iteration, hardly count.
 """
 
+REPEATED = 3
+"""Measurements of one thing from which on an outlier is one among them, not one of the fit."""
+
 _MAX_ROUNDS = 100
+_SETTLED = 1e-5
 _MAD_TO_DEVIATION = 1.4826
 
 
-def nonnegative(matrix: Floats, target: Floats) -> Floats:
-    """The x >= 0 with the least |matrix · x - target|; Lawson and Hanson's active set (1974).
+def require_scipy() -> None:
+    """Stop, before anything is measured, where nothing can be fitted.
 
-    The columns must be independent. O(columns) small solves, each on the columns in use.
+    Raises:
+        ConfigError: scipy is not installed; says how to get it.
     """
-    columns = matrix.shape[1]
-    solution = np.zeros(columns)
-    used = np.zeros(columns, dtype=np.bool_)
-    tolerance = 1e-12 * max(1.0, float(np.abs(matrix.T @ target).max(initial=0.0)))
-    barred = used.copy()  # columns that left at once: rounding made their gradient look positive
-    while True:
-        gradient = np.where(used | barred, -np.inf, matrix.T @ (target - matrix @ solution))
-        if not len(gradient) or gradient.max() <= tolerance:
-            return solution
-        entering = int(gradient.argmax())
-        used[entering] = True
-        while True:
-            trial = np.zeros(columns)
-            trial[used] = np.linalg.lstsq(matrix[:, used], target, rcond=None)[0]
-            leaving = used & (trial <= 0)
-            if not leaving.any():
-                break
-            steps = solution[leaving] / (solution[leaving] - trial[leaving])
-            solution = solution + steps.min() * (trial - solution)
-            gone = leaving & (solution <= 1e-14 * np.abs(solution).max())
-            gone[np.flatnonzero(leaving)[steps.argmin()]] = True
-            used[gone] = False
-            solution[gone] = 0.0
-        barred = barred & False if used[entering] else barred | (np.arange(columns) == entering)
-        solution = trial
+    if find_spec("scipy") is None:
+        raise ConfigError("a fit needs scipy, which this Python has not: pip install scipy")
 
 
-def robust_nonnegative(matrix: Floats, target: Floats, scale: Floats | None = None) -> Floats:
+def nonnegative(matrix: Floats, target: Floats) -> Floats:
+    """The x >= 0 with the least |matrix · x - target|, by scipy (Lawson and Hanson, 1974)."""
+    from scipy.optimize import nnls
+
+    solution: Floats = nnls(matrix, target, maxiter=1000 + 100 * matrix.shape[1])[0]
+    return solution
+
+
+def robust_nonnegative(
+    matrix: Floats,
+    target: Floats,
+    scale: Floats | None = None,
+    prior: Floats | None = None,
+    price: Floats | None = None,
+    repeats: Ints | None = None,
+) -> Floats:
     """The x >= 0 that fits best with errors counted in units of `scale`, outliers held down.
 
     Without a scale, errors count relative to what is fitted, not to the target: of times that
     scatter by a factor, those that came out short would else count more, and the fit be too short.
-    Huber's M-estimator by reweighting, from the plain solution on; deterministic. A fit without
-    error is left as it is.
+    `prior`, in units of the scale, has rows whose product with x is to be small, too; `price` · x
+    is added to half of the sum of squares. `repeats` numbers what each row measures: where a thing
+    was measured `REPEATED` times, an outlier is what differs from most of these, so that a rare
+    thing which the fit does not reach still counts. Huber's M-estimator by reweighting, from the
+    plain solution on; deterministic. A fit without error is left as it is.
     """
     relative = scale is None
     least = 1e-3 * float(np.median(target))
@@ -63,25 +68,50 @@ def robust_nonnegative(matrix: Floats, target: Floats, scale: Floats | None = No
     weight = np.ones(len(target))
     fitted = np.zeros(len(target))
     for _ in range(_MAX_ROUNDS):
-        solution = _weighted(matrix, target, weight / unit)
+        solution = _weighted(matrix, target, weight / unit, prior, price)
         before, fitted = fitted, matrix @ solution
         if relative:
             unit = np.maximum(fitted, max(least, 1e-300))
-        residual = np.abs(fitted - target) / unit
+        residual = (target - fitted) / unit
+        if repeats is not None:
+            residual = residual - _medians(residual, repeats)
+        residual = np.abs(residual)
         deviation = _MAD_TO_DEVIATION * float(np.median(residual))
-        if deviation < 1e-12 or (np.abs(fitted - before) <= 1e-7 * unit).all():
+        if deviation < 1e-12 or (np.abs(fitted - before) <= _SETTLED * unit).all():
             break
         weight = np.sqrt(np.minimum(1.0, HUBER_K * deviation / np.maximum(residual, 1e-300)))
     return solution
 
 
-def _weighted(matrix: Floats, target: Floats, weight: Floats) -> Floats:
+def _medians(values: Floats, repeats: Ints) -> Floats:
+    """For each value the lower median of those that measure the same; 0 where they are too few."""
+    order = np.lexsort((values, repeats))
+    _, first, place, count = np.unique(
+        repeats[order], return_index=True, return_inverse=True, return_counts=True
+    )
+    middle = values[order][first + (count - 1) // 2]
+    medians = np.empty(len(values))
+    medians[order] = np.where(count >= REPEATED, middle, 0.0)[place]
+    return medians
+
+
+def _weighted(
+    matrix: Floats, target: Floats, weight: Floats, prior: Floats | None, price: Floats | None
+) -> Floats:
     """`nonnegative` with rows that count `weight` times, on columns of length 1."""
-    design = matrix * weight[:, None]
+    design, wanted = matrix * weight[:, None], target * weight
+    if prior is not None:
+        design = np.vstack([design, prior])
+        wanted = np.append(wanted, np.zeros(len(prior)))
     lengths = np.linalg.norm(design, axis=0)
-    # The same problem with as many rows as columns.
-    orthogonal, triangle = np.linalg.qr(design / lengths)
-    solution: Floats = nonnegative(triangle, orthogonal.T @ (target * weight)) / lengths
+    lengths[lengths == 0] = 1.0
+    # The same problem with as many rows as columns; what is wanted is turned along.
+    turned = np.asarray(np.linalg.qr(np.column_stack([design / lengths, wanted]), mode="r"))
+    width = design.shape[1]
+    triangle, aim = turned[:width, :width], turned[:width, width]
+    if price is not None:
+        aim = aim - np.linalg.solve(triangle.T, price / lengths)
+    solution: Floats = nonnegative(triangle, aim) / lengths
     return solution
 
 

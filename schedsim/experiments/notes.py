@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 
 from schedsim.config import RunSettings
-from schedsim.costs import FittedCost, RecordedTimes, StepCost
-from schedsim.request import Status
+from schedsim.costs import FittedCost, RecordedTimes, StepCost, TablesCost
+from schedsim.memory import make_manager
 from schedsim.results.record import RunRecord
 from schedsim.traces.trace import Trace
 
@@ -24,17 +24,20 @@ def notes_on_time(
         return _on_recorded(step_time, trace, settings, resolved)
     if isinstance(step_time, FittedCost):
         return _on_fitted(step_time, settings, resolved)
+    if isinstance(step_time, TablesCost):
+        return _on_tables(step_time, settings)
     return []
 
 
 def notes_on_outcome(record: RunRecord, step_time: StepCost | RecordedTimes | None) -> list[str]:
     """What of a run that ended came out otherwise than was asked for, and what changes that."""
     notes = []
-    rejected = [r for r in record.released_requests() if r.status is Status.REJECTED]
+    rejected = record.requests.rejected()
     if rejected:
+        first = rejected[0]
         notes.append(
             f"{len(rejected)} of {len(record.trace)} requests rejected; the first, request "
-            f"{rejected[0].id}: {rejected[0].reason}; see --max-model-len, --blocks and "
+            f"{first}: {record.requests.reasons[first]}; see --max-model-len, --blocks and "
             "--max-output, or cut the trace with  schedsim trace convert --max-context"
         )
     if record.num_unswapped:
@@ -45,7 +48,7 @@ def notes_on_outcome(record: RunRecord, step_time: StepCost | RecordedTimes | No
             f"{record.num_unswapped} preemptions were to swap a request out, which was computed "
             f"again instead: {why}"
         )
-    if isinstance(step_time, FittedCost):
+    if isinstance(step_time, FittedCost | TablesCost):
         notes.extend(step_time.beyond(record.steps))
     return notes
 
@@ -62,7 +65,25 @@ def _on_fitted(
             f"step times were fitted to KV blocks of {cost.block_size} tokens; here they have "
             f"{resolved['block_size']}"
         )
+    kernels = "contiguous" if make_manager(str(resolved["memory"])).in_one_piece else "paged"
+    if cost.kernels not in (None, kernels):
+        notes.append(
+            f"step times were fitted to {cost.kernels} kernels; {resolved['memory']!r} memory has "
+            f"{kernels} ones"
+        )
     return notes
+
+
+def _on_tables(cost: TablesCost, settings: RunSettings) -> list[str]:
+    about = cost.tables.about
+    model = about.get("model")
+    if model is None or model.rpartition("/")[2].lower() == settings.model.lower():
+        return []
+    on = about.get("hardware", "an unknown machine")
+    return [
+        f"step times are kernels of {model} on {on}, {cost.layers} layers of them, not those of "
+        f"{settings.model}"
+    ]
 
 
 def _on_recorded(

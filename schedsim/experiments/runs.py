@@ -20,6 +20,7 @@ from schedsim.results import (
     Result,
     RunDirectory,
     TimelineWriter,
+    TrailWriter,
     build_result,
     check_unused,
     speed,
@@ -32,11 +33,12 @@ class RunOptions:
     """What a run writes and checks beside its settings; `command` goes into the manifest.
 
     Without `fast_forward` every iteration of a simulation is decided by itself, as it also is where
-    `decisions` or `timeline` want to see each of them.
+    `decisions`, `trail` or `timeline` want to see each of them.
     """
 
     out: Path | None = None
     decisions: bool = False
+    trail: bool = False
     timeline: bool = False
     check_every: int | None = None
     fast_forward: bool = True
@@ -111,10 +113,12 @@ def run_prepared(prepared: PreparedRun, options: RunOptions) -> Outcome:
     if options.out is None:
         return _outcome(prepared, _run(prepared.backend))
     directory = RunDirectory.create(options.out, prepared.manifest)
-    writers: list[DecisionWriter | TimelineWriter] = []
+    writers: list[DecisionWriter | TrailWriter | TimelineWriter] = []
     try:
         if options.decisions:
             writers.append(DecisionWriter(directory, prepared.resolved))
+        if options.trail:
+            writers.append(TrailWriter(directory))
         if options.timeline:
             writers.append(TimelineWriter(directory))
         prepared.backend.observe(*writers)

@@ -23,6 +23,12 @@ from schedsim.costs import (
 )
 from schedsim.errors import ConfigError
 from schedsim.experiments.notes import notes_on_time
+from schedsim.experiments.step_time import (
+    ROOFLINE,
+    choose_step_time,
+    has_calibration,
+    make_noise,
+)
 from schedsim.load import Load
 from schedsim.memory import make_kv_cache, make_manager
 from schedsim.output_limit import default_form, limit_outputs
@@ -93,6 +99,22 @@ def with_policy_defaults(settings: RunSettings, policy: Policy) -> RunSettings:
             "decision_lag": policy.default_decision_lag if lag is None else lag,
         }
     )
+
+
+def with_step_time(settings: RunSettings) -> RunSettings:
+    """The settings with the step time that a simulation takes where they name none.
+
+    Raises:
+        ConfigError: as `prepare_run`.
+        PolicyError: a policy of the user's does not import.
+    """
+    if settings.step_time is not None:
+        return settings
+    spec = ROOFLINE
+    if has_calibration(settings.gpu, settings.model):  # of which kernels, the policy's memory says
+        filled = with_policy_defaults(settings, make_policy(settings.policy))
+        spec, _ = choose_step_time(filled, own_block_size(filled, load_model(settings.model)))
+    return settings.model_copy(update={"step_time": spec})
 
 
 def own_block_size(settings: RunSettings, model: ModelSpec) -> int:
@@ -197,15 +219,16 @@ def prepare_engine(
     max_output = settings.max_output or default_form(trace)
     outputs = limit_outputs(trace, max_output, sizes.max_model_len)
     content = Content.of(trace, outputs)
-    # Streams of their own: the arrivals' is that of the seed itself, as in `trace convert`.
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(settings.seed).spawn(2)]
+    # Streams of their own: the arrivals' is that of the seed itself, as in `trace convert`, and the
+    # second one is that of the step noise.
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(settings.seed).spawn(3)]
 
     def predictor_of(spec: str, rng: np.random.Generator) -> Predictor:
         return make_predictor(spec, rng, outputs.tokens, trace.predicted_output)
 
     predictor = foreseer = predictor_of(settings.predictor, streams[0])
     if settings.memory_predictor is not None:
-        foreseer = predictor_of(settings.memory_predictor, streams[1])
+        foreseer = predictor_of(settings.memory_predictor, streams[2])
     scheduler = Scheduler(
         policy,
         make_kv_cache(memory, sizes.blocks, sizes.block_size, content, sizes.max_model_len),
@@ -287,10 +310,11 @@ def prepare_run(
     policy = policy if policy is not None else make_policy(settings.policy)
     settings = with_policy_defaults(settings, policy)
     model, gpu = load_model(settings.model), load_gpu(settings.gpu)
-    told = settings.step_time if cost is None else "a step-time model of the caller's"
-    step_time = cost or make_step_time(
-        settings.step_time, model, gpu, settings.tensor_parallel, own_block_size(settings, model)
-    )
+    block_size = own_block_size(settings, model)
+    spec, why = choose_step_time(settings, block_size)
+    settings = settings.model_copy(update={"step_time": spec})
+    told = spec if cost is None else "a step-time model of the caller's"
+    step_time = cost or make_step_time(spec, model, gpu, settings.tensor_parallel, block_size)
     estimator = choose_estimator(settings, model, gpu, step_time)
     sizes = choose_sizes(settings, model, gpu)
     engine = prepare_engine(trace, settings, sizes, estimator, policy)
@@ -303,9 +327,11 @@ def prepare_run(
         check_every=check_every,
         progress=progress,
         fast_forward=fast_forward,
+        noise=make_noise(settings, step_time),
     )
     resolved = {**engine.resolved, "step_time": told}
-    notes = (*engine.notes, *notes_on_time(step_time, trace, settings, resolved))
+    on_time = notes_on_time(step_time, trace, settings, resolved)
+    notes = (*engine.notes, *(why if cost is None else ()), *on_time)
     manifest = run_manifest(trace, settings, resolved, notes, estimator, command)
     manifest["step_time"] = step_time.describe()
     return PreparedRun(simulation, resolved, notes, manifest, step_time)

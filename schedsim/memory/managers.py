@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from schedsim.config import MAX_BLOCKS
 from schedsim.content import Content
@@ -20,6 +20,9 @@ from schedsim.memory.vattention import VAttentionKVCache, tokens_per_page
 class Manager(Protocol):
     """A memory manager by name and parameters, not built yet."""
 
+    in_one_piece: ClassVar[bool]
+    """As `KVCache.in_one_piece`."""
+
     def own_block_size(self, block_size: int, layer_bytes: int) -> int:
         """Tokens in its blocks where the user asks for blocks of `block_size`.
 
@@ -36,6 +39,8 @@ class AnyBlockSize:
     """Blocks are as large as the user wants."""
 
     __slots__ = ()
+
+    in_one_piece: ClassVar[bool] = False
 
     def own_block_size(self, block_size: int, layer_bytes: int) -> int:
         """What the user asks for."""
@@ -88,6 +93,8 @@ class Contiguous(AnyBlockSize):
     `compaction` slides everything together when only the pieces are too small.
     """
 
+    in_one_piece: ClassVar[bool] = True
+
     reserve: Literal["limit", "max", "predicted"] = "limit"
     margin: float = 0.0
     overrun: Overrun = "move"
@@ -129,6 +136,8 @@ class Buddy(AnyBlockSize):
     without that rounding, or the model's maximum. `overrun` as for contiguous.
     """
 
+    in_one_piece: ClassVar[bool] = True
+
     reserve: Literal["pow2", "exact", "max"] = "pow2"
     overrun: Overrun = "move"
     host_blocks: int = 0
@@ -152,6 +161,8 @@ class Buddy(AnyBlockSize):
 @dataclass(frozen=True, slots=True)
 class Radix:
     """A radix tree finds computed tokens again, in pages of `page_size` tokens, as in SGLang."""
+
+    in_one_piece: ClassVar[bool] = False
 
     page_size: int = 1
 
@@ -180,6 +191,8 @@ class VAttention:
     A block is a page of every layer's keys and values: `tokens_per_page` tokens, by default what
     the model's heads make of the page size.
     """
+
+    in_one_piece: ClassVar[bool] = False
 
     page_kib: int = 2048
     tokens_per_page: int | None = None

@@ -83,8 +83,9 @@ class RadixKVCache(BlockTables):
         self._planned.pop(request.id, None)
         end = self._ends.pop(request.id)
         pages = max(request.num_computed_tokens // self.block_size, end.stop)
-        known, _ = self._tree.insert(request.id, table[:pages])
-        self._give_back(table[end.stop : known] + table[pages:])
+        begin = end.stop
+        known, _ = self._tree.insert(request.id, table[begin:pages], end)
+        self._give_back(table[begin:known] + table[pages:])
         return self._tree.unlock(end)
 
     def check(self) -> None:
@@ -126,11 +127,13 @@ class RadixKVCache(BlockTables):
     def _keep_prefill(self, request: Request, pages: int) -> int:
         """Insert the first `pages` pages; returns how many it now shares, not having before."""
         end, table = self._ends[request.id], self._tables[request.id]
-        if pages <= end.stop:
+        begin = end.stop
+        if pages <= begin:
             return 0
-        known, new_end = self._tree.insert(request.id, table[:pages])
+        known, new_end = self._tree.insert(request.id, table[begin:pages], end)
         merged = self._tree.relock(end, new_end)
-        self._give_back(table[end.stop : known])
-        table[:pages] = self._tree.blocks(new_end)
+        if known > begin:
+            self._give_back(table[begin:known])
+            table[begin:pages] = self._tree.blocks(new_end, begin)
         self._ends[request.id] = new_end
         return merged

@@ -81,9 +81,14 @@ class RadixTree:
         """The node of no pages."""
         return self._root
 
-    def match(self, owner: int, limit: int) -> Match:
-        """How far the first `limit` pages of a sequence are here; changes nothing."""
-        node, pages, idle = self._root, 0, 0
+    def match(self, owner: int, limit: int, below: Node | None = None) -> Match:
+        """How far the first `limit` pages of a sequence are here; changes nothing.
+
+        Those up to the end of `below`, where it is given, are known to be, and their idle pages
+        are not counted.
+        """
+        node = self._root if below is None else below
+        pages, idle = node.stop, 0
         while pages < limit:
             child = node.children.get(self._key(owner, pages))
             if child is None:
@@ -106,18 +111,19 @@ class RadixTree:
         self._lock(node)
         return node
 
-    def insert(self, owner: int, blocks: list[int]) -> tuple[int, Node]:
-        """Add the sequence that lies in `blocks`, and note its use.
+    def insert(self, owner: int, blocks: list[int], below: Node) -> tuple[int, Node]:
+        """Add the sequence whose pages after `below`, which holds the first, lie in `blocks`.
 
-        Returns how many of its first pages were there before, in other blocks or these, and the
-        node with which it ends. The rest of `blocks` belongs to the tree.
+        Notes its use. Returns how many of its first pages were there before, in other blocks or
+        these, and the node with which it ends. The rest of `blocks` belongs to the tree.
         """
         self.version += 1
-        node, pages, _ = self.match(owner, len(blocks))
+        begin = below.stop
+        node, pages, _ = self.match(owner, begin + len(blocks), below)
         if pages < node.stop:
             node = self._split(node, pages - node.start)
-        if pages < len(blocks):
-            leaf = self._make(owner, pages, blocks[pages:], node)
+        if pages < begin + len(blocks):
+            leaf = self._make(owner, pages, blocks[pages - begin :], node)
             node.children[self._key(owner, pages)] = leaf
             self.idle += len(leaf.blocks)
             node = leaf
@@ -125,13 +131,21 @@ class RadixTree:
         return pages, node
 
     def relock(self, old: Node, new: Node) -> int:
-        """Use `new` instead of `old`, which is above it.
+        """Use `new` instead of `old`, which is above it or the same.
 
         Returns how many of the pages between them others used already.
         """
-        used = sum(len(n.blocks) for n in self._path(new) if n.start >= old.stop and n.locks)
-        self._lock(new)
-        self.unlock(old)
+        self.version += 1
+        used = 0
+        node = new
+        while node is not old:
+            if node.locks:
+                used += len(node.blocks)
+            else:
+                self.idle -= len(node.blocks)
+            node.locks += 1
+            assert node.parent is not None, "the old node is not above the new one"
+            node = node.parent
         return used
 
     def unlock(self, node: Node) -> int:
@@ -147,9 +161,9 @@ class RadixTree:
                 self._offer(part)
         return used
 
-    def blocks(self, node: Node) -> list[int]:
-        """The blocks of all pages up to the end of `node`."""
-        parts = [part.blocks for part in self._path(node)]
+    def blocks(self, node: Node, begin: int = 0) -> list[int]:
+        """The blocks of all pages up to the end of `node`; from `begin` on, where a node begins."""
+        parts = [part.blocks for part in self._path(node) if part.start >= begin]
         return list(chain.from_iterable(reversed(parts)))
 
     def evict(self, count: int) -> list[int]:

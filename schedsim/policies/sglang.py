@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 from schedsim.errors import ConfigError
 from schedsim.policies.base import Policy
 from schedsim.policies.prefix_order import heaviest_subtree_first, longest_prefix_first
+from schedsim.policies.rests import Rests
 from schedsim.request import Request
 from schedsim.scheduler.step import Step
 
@@ -93,8 +94,7 @@ class SGLang(Policy):
     _places: dict[int, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
     _next_place: int = field(default=0, init=False, repr=False)
     _is_full: bool = field(default=False, init=False, repr=False)
-    _most_tokens: int = field(default=0, init=False, repr=False)  # of those who run
-    _num_clipped: int = field(default=0, init=False, repr=False)
+    _rests: Rests = field(default_factory=lambda: Rests(CLIP), init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.chunk_size < 0:
@@ -125,6 +125,7 @@ class SGLang(Policy):
 
     def schedule(self, step: Step) -> None:
         """Prefill, else decode."""
+        self._rests.note_first_tokens(step.prefilling)
         if step.num_prefilling or (step.num_waiting and not self._is_full):
             self._prefill(step)
         if not step.chunks:
@@ -149,17 +150,17 @@ class SGLang(Policy):
 
     def on_admit(self, request: Request, step: Step) -> None:
         """It counts among those who run."""
-        self._count(request, 1)
+        self._rests.note_admitted(request)
 
     def on_preempt(self, request: Request, step: Step) -> None:
         """Memory came free."""
         self._is_full = False
-        self._count(request, -1)
+        self._rests.note_left(request)
 
     def on_finish(self, request: Request, step: Step) -> None:
         """Memory and a seat came free."""
         self._is_full = False
-        self._count(request, -1)
+        self._rests.note_left(request)
         del self._places[request.id]
         if not step.num_running and not step.num_waiting:
             self._ratio.reset()
@@ -167,6 +168,8 @@ class SGLang(Policy):
     def _decode(self, step: Step) -> None:
         before = step.tokens_left
         step.run_decodes()
+        if step.tokens_left < before:
+            self._rests.note_decode()
         if step.preempted:
             prefilling = step.prefilling
             self._ratio.note_retraction([r for r in step.running if r not in prefilling])
@@ -208,19 +211,12 @@ class SGLang(Policy):
     def _rest_of_decodes(self, prefilling: list[Request], step: Step) -> int:
         """Output tokens that those who decode may emit yet, `CLIP` of each at most.
 
-        O(unfinished prefills) where none is clipped, no decode held and nothing in flight.
+        O(unfinished prefills) where nothing is in flight; else tokens that a decision does not see
+        yet would have to be followed, and everybody is looked at.
         """
-        shape = step.decode_shape
-        decoding = step.num_running - len(prefilling)
-        if step.decision_lag or self._num_clipped or decoding != shape.decode_requests:
+        if step.decision_lag:
             return sum(map(_rest, step.running)) - sum(map(_rest, prefilling))
-        most = self._most_tokens - sum(map(_most_tokens, prefilling))
-        return most - shape.decode_context
-
-    def _count(self, request: Request, sign: int) -> None:
-        """Keep the sums; with decisions in flight, where they are not used, they mean nothing."""
-        self._most_tokens += sign * _most_tokens(request)
-        self._num_clipped += sign * (request.output_limit > CLIP)
+        return self._rests.of_decodes(prefilling)
 
     def _next_chunk(self, request: Request, chunk_left: int, promised: float, step: Step) -> int:
         """What a cut prompt computes now: what is left beside the others, if that is anything."""
@@ -268,11 +264,6 @@ def _standing(request: Request) -> tuple[int, int, int]:
 def _rest(request: Request) -> int:
     """Output tokens that a request may emit yet."""
     return min(request.output_limit - request.num_generated_tokens, CLIP)
-
-
-def _most_tokens(request: Request) -> int:
-    """Prompt and longest output."""
-    return request.prompt_tokens + request.output_limit
 
 
 def _whole_pages(tokens: int, step: Step) -> int:

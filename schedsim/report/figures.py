@@ -40,9 +40,19 @@ def check_installed() -> None:
     Raises:
         ConfigError: they are not installed.
     """
-    for package, name in (("altair", "altair"), ("vl_convert", "vl-convert-python")):
-        if find_spec(package) is None:
-            raise ConfigError(f"schedsim report needs {name}; {INSTALL}")
+    missing = _missing()
+    if missing:
+        raise ConfigError(f"schedsim report needs {missing[0]}; {INSTALL}")
+
+
+def is_installed() -> bool:
+    """Whether figures can be drawn here."""
+    return not _missing()
+
+
+def _missing() -> list[str]:
+    packages = (("altair", "altair"), ("vl_convert", "vl-convert-python"))
+    return [name for package, name in packages if find_spec(package) is None]
 
 
 def cdf(name: str, title: str, axis: str, points: Points, runs: Sequence[str]) -> Figure:

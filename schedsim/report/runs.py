@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from schedsim.experiments.arms import Measured
-from schedsim.experiments.validation import METRICS
+from schedsim.experiments.validation.metrics import METRICS
 from schedsim.report import figures
 from schedsim.report.content import Report, Section, Table
 from schedsim.report.figures import Figure
@@ -22,7 +20,7 @@ from schedsim.report.series import (
 )
 from schedsim.report.threats import threats_of_runs
 from schedsim.results.labels import LABELS
-from schedsim.results.stored_run import StoredRun, float_column, load_run
+from schedsim.results.stored_run import StoredRun, float_column, load_run, step_ends
 from schedsim.results.table import format_figure, look_up, table_rows
 
 LATENCIES = {
@@ -52,20 +50,11 @@ class _Told:
     def add(self, name: str, run: StoredRun) -> None:
         """Tell one more run."""
         self.manifests[name], self.summaries[name] = run.manifest, run.summary
-        requests, steps = run.requests, run.steps
+        requests = run.requests
         self.loads[name] = Measured.of(run.manifest["config"], run.summary, requests)
         for column, points in self.cdfs.items():
             points += cdf_points(name, self.loads[name].columns[column])
-        blocks = int(run.manifest["config"]["resolved"]["num_blocks"])
-        columns = {
-            "running": float_column(steps, "running"),
-            "waiting": float_column(steps, "waiting"),
-            "held": 1.0 - float_column(steps, "free_blocks") / blocks,
-        }
-        ends = steps["end"].combine_chunks()
-        last = np.asarray(ends.offsets)[1:] - 1
-        end = np.asarray(ends.values)[last]
-        self.times += time_points(name, float_column(steps, "start"), end, columns)
+        self.times += points_over_time(name, run)
         self.memory += memory_points(name, run.summary["memory"])
         self.tenants += tenant_points(
             name,
@@ -73,6 +62,18 @@ class _Told:
             self.loads[name].columns["ttft_s"],
             float_column(requests, "output_tokens"),
         )
+
+
+def points_over_time(name: str, run: StoredRun) -> Points:
+    """Each of `TIMES` over the time of a run."""
+    steps = run.steps
+    blocks = int(run.manifest["config"]["resolved"]["num_blocks"])
+    columns = {
+        "running": float_column(steps, "running"),
+        "waiting": float_column(steps, "waiting"),
+        "held": 1.0 - float_column(steps, "free_blocks") / blocks,
+    }
+    return time_points(name, float_column(steps, "start"), step_ends(steps), columns)
 
 
 def report_on_runs(

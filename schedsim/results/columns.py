@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,12 @@ import numpy.typing as npt
 from schedsim.request import Status
 from schedsim.results.quantiles import Floats, Ints
 from schedsim.results.record import RunRecord
+from schedsim.results.request_log import CODES, STATUSES
 from schedsim.results.step_log import MEMORY_COLUMNS, StepLog
 
 Mask = npt.NDArray[np.bool_]
 
-STATUSES = (Status.FINISHED, Status.REJECTED, Status.FAILED, Status.UNFINISHED)
-"""The statuses of results, in the order of their codes."""
-
-_CODES = {status: code for code, status in enumerate(STATUSES)}
-_FINISHED, _, _, _UNFINISHED = range(len(STATUSES))
+_FINISHED, _UNFINISHED = CODES[Status.FINISHED], CODES[Status.UNFINISHED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +48,21 @@ class RequestColumns:
 
     @classmethod
     def from_record(cls, record: RunRecord) -> "RequestColumns":
-        """Collect the columns from the requests and, for those never released, the trace."""
-        trace, size = record.trace, len(record.trace)
-        requests = record.released_requests()
-        rows = np.fromiter((request.id for request in requests), np.int64, len(requests))
+        """Collect the columns from the log and, for those never released, the trace."""
+        trace, size, log = record.trace, len(record.trace), record.requests
+        rows = log.column("id")
 
         def floats(name: str) -> Floats:
-            return _scatter(size, rows, np.array([*map(attrgetter(name), requests)], np.float64))
+            return _scatter(size, rows, log.column(name), np.nan)
 
         def ints(name: str) -> Ints:
-            return _scatter(size, rows, np.array([*map(attrgetter(name), requests)], np.int64), 0)
+            return _scatter(size, rows, log.column(name), 0)
 
         arrival = trace.arrival.astype(np.float64)
         if trace.parent is not None:
             arrival[trace.parent >= 0] = np.nan  # set by the closed loop, if it got that far
-        arrival[rows] = [request.arrival for request in requests]
-        codes = [_CODES.get(request.status, _UNFINISHED) for request in requests]
-        status = _scatter(size, rows, np.array(codes, np.int64), _UNFINISHED)
+        arrival[rows] = log.column("arrival")
+        status = _scatter(size, rows, log.column("status").astype(np.int64), _UNFINISHED)
         emitted = ints("num_generated_tokens")
         slo = record.slo
         return cls(
@@ -78,7 +72,7 @@ class RequestColumns:
             first_token=floats("first_token"),
             finished=floats("finished"),
             status=status,
-            reasons={request.id: request.reason for request in requests if request.reason},
+            reasons=dict(sorted(log.reasons.items())),
             prompt_tokens=trace.prompt_tokens.astype(np.int64),
             output_tokens=np.where(status == _FINISHED, emitted, trace.output_tokens),
             emitted_tokens=emitted,
@@ -109,17 +103,17 @@ class RequestColumns:
     @property
     def is_accepted(self) -> Mask:
         """Which requests were released and not rejected."""
-        accepted: Mask = ~np.isnan(self.released) & (self.status != _CODES[Status.REJECTED])
+        accepted: Mask = ~np.isnan(self.released) & (self.status != CODES[Status.REJECTED])
         return accepted
 
     def status_counts(self) -> dict[str, int]:
         """Requests by status; the values sum to the number of rows."""
         counts = np.bincount(self.status, minlength=len(STATUSES))
-        return {str(status): int(counts[code]) for status, code in _CODES.items()}
+        return {str(status): int(counts[code]) for status, code in CODES.items()}
 
     def reason_counts(self, status: Status) -> dict[str, int]:
         """Requests of one status by reason, most frequent first; numbers in a reason become N."""
-        code = _CODES[status]
+        code = CODES[status]
         counts = Counter(
             re.sub(r"\d+(\.\d+)?", "N", reason)
             for row, reason in self.reasons.items()
@@ -147,6 +141,7 @@ class StepColumns:
     prefill_attention: Floats
     decode_requests: Ints
     context_tokens: Ints
+    longest_context: Ints
     padding_requests: Ints
     padding_context: Ints
     sampled: Ints
@@ -191,9 +186,7 @@ class StepColumns:
         return self.end - self.start
 
 
-def _scatter(
-    size: int, rows: Ints, values: npt.NDArray[Any], missing: float = np.nan
-) -> npt.NDArray[Any]:
+def _scatter(size: int, rows: Ints, values: npt.NDArray[Any], missing: float) -> npt.NDArray[Any]:
     column = np.full(size, missing, dtype=values.dtype)
     column[rows] = values
     return column

@@ -1,9 +1,8 @@
 """`RunRecord`: everything a backend hands over when a run is done."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schedsim.request import Request
+from schedsim.results.request_log import ReleasedRequest, RequestLog
 from schedsim.results.step_log import StepLog
 from schedsim.scheduler.token_log import TokenLog
 from schedsim.traces.trace import Trace
@@ -32,7 +31,7 @@ class RunRecord:
     """
 
     trace: Trace
-    requests: Mapping[int, Request] | Sequence[Request]
+    requests: RequestLog
     steps: StepLog
     tokens: TokenLog
     total_blocks: int
@@ -44,9 +43,6 @@ class RunRecord:
     host_blocks: int = 0
     num_unswapped: int = 0
 
-    def released_requests(self) -> list[Request]:
+    def released_requests(self) -> list[ReleasedRequest]:
         """The requests that the run saw, by id."""
-        requests = self.requests
-        if isinstance(requests, Mapping):
-            requests = list(requests.values())
-        return sorted(requests, key=lambda request: request.id)
+        return sorted(self.requests)

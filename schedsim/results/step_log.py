@@ -1,5 +1,6 @@
 """`StepLog`: one row an iteration, as columns; the only thing a backend appends to all the time."""
 
+import struct
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from schedsim.memory.base import MemoryUse
 from schedsim.results.quantiles import Floats
 from schedsim.scheduler.batch import Batch
 
-FLOAT_COLUMNS = ("decided_at", "start", "end", "prefill_attention")
+TIME_COLUMNS = ("decided_at", "start", "end")
 INT_COLUMNS = (
     "last_arrival_seen",
     "prefill_requests",
@@ -19,6 +20,7 @@ INT_COLUMNS = (
     "prefill_context",
     "decode_requests",
     "context_tokens",
+    "longest_context",
     "padding_requests",
     "padding_context",
     "sampled",
@@ -34,8 +36,15 @@ DEVICE_COLUMNS = ("host_s", "gpu_s", "gap_s")
 ONCE_A_RUN = ("prefill_attention", *INT_COLUMNS)
 """Columns in which a run of iterations has one value, that of its first."""
 
-GROWING = ("context_tokens", "stored_tokens")
-"""Those of them that grow by a token for each of `decode_requests` in every further iteration."""
+_pack = struct.Struct(f"=d{len(INT_COLUMNS)}q").pack
+_PACKED = np.dtype([("prefill_attention", "f8"), *((name, "i8") for name in INT_COLUMNS)])
+
+PACKED_AT_MOST = 4096 * _PACKED.itemsize
+"""Bytes of rows that wait to be spread over the columns: packing a row is twice as fast."""
+
+GROWING = ("context_tokens", "longest_context", "stored_tokens")
+"""Those of them that grow in every further iteration: by a token for each of `decode_requests`, but
+`longest_context` by one."""
 
 MEMORY_COLUMNS = ("reserved_slots", "unusable_slots", "failed_though_enough")
 
@@ -59,15 +68,16 @@ class StepLog:
     `reserved_slots`, `unusable_slots` and `failed_though_enough`: what `MemoryUse` says at the end
     of the iteration.
 
-    Iterations that `append_ahead` adds together share one place in most arrays until a column is
-    asked for.
+    Iterations that `append_ahead` adds together share one place in most arrays, and the latest rows
+    are in none, until a column is asked for.
     """
 
     __slots__ = (
-        *FLOAT_COLUMNS,
-        *INT_COLUMNS,
+        *TIME_COLUMNS,
+        *ONCE_A_RUN,
         *DEVICE_COLUMNS,
         *MEMORY_COLUMNS,
+        "_packed",
         "_run_at",
         "_run_length",
         "append",
@@ -89,6 +99,7 @@ class StepLog:
     prefill_context: "array[int]"
     decode_requests: "array[int]"
     context_tokens: "array[int]"
+    longest_context: "array[int]"
     padding_requests: "array[int]"
     padding_context: "array[int]"
     sampled: "array[int]"
@@ -111,10 +122,11 @@ class StepLog:
     stored_tokens)`; positional only."""
 
     def __init__(self) -> None:
-        for name in (*FLOAT_COLUMNS, *DEVICE_COLUMNS):
+        for name in (*TIME_COLUMNS, "prefill_attention", *DEVICE_COLUMNS):
             setattr(self, name, array("d"))
         for name in (*INT_COLUMNS, *MEMORY_COLUMNS):
             setattr(self, name, array("q"))
+        self._packed = bytearray()
         self.idle_looks = array("d")
         self.idle_rows = array("q")
         self._run_at = array("q")
@@ -141,7 +153,7 @@ class StepLog:
         The first one is `batch`; in each the requests have one more token. `stored_tokens` is of
         the first.
         """
-        self._run_at.append(len(self.sampled))
+        self._run_at.append(len(self.sampled) + len(self._packed) // _PACKED.itemsize)
         self._run_length.append(len(end))
         self.append(
             batch, 0.0, 0.0, last_arrival_seen, running, waiting, free_blocks, stored_tokens
@@ -156,6 +168,7 @@ class StepLog:
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """One column as float64 or int64; no copy, so nothing can be appended while it is held."""
+        self._unpack()
         if self._run_at:
             self._expand()
         values: array[Any] = getattr(self, name)
@@ -189,36 +202,31 @@ class StepLog:
             if name in GROWING:
                 grown = np.arange(len(rows))
                 grown -= np.repeat(firsts, lengths)
-                grown *= np.frombuffer(self.decode_requests, dtype=np.int64)
+                if name != "longest_context":
+                    grown *= np.frombuffer(self.decode_requests, dtype=np.int64)
                 rows += grown
             expanded = array(values.typecode)
             expanded.frombytes(rows.view(np.uint8).data)
             setattr(self, name, expanded)
         self._run_at, self._run_length = array("q"), array("q")
-        self.append = self._bound_append()
+
+    def _unpack(self) -> None:
+        """Spread the packed rows over their columns."""
+        rows = np.frombuffer(self._packed, dtype=_PACKED)
+        for name in ONCE_A_RUN:
+            getattr(self, name).frombytes(rows[name].tobytes())
+        del rows  # what is looked at cannot be cleared
+        self._packed.clear()
 
     def _bound_append(self) -> Callable[[Batch, float, float, int, int, int, int, int], None]:
-        """`append` with the columns' own methods bound: it runs once an iteration."""
+        """`append` with all that it needs bound: it runs once an iteration."""
         add_decided_at, add_start, add_end = (
             self.decided_at.append,
             self.start.append,
             self.end.append,
         )
-        add_last_arrival_seen = self.last_arrival_seen.append
-        add_prefill_requests = self.prefill_requests.append
-        add_prefill_tokens = self.prefill_tokens.append
-        add_prefill_context = self.prefill_context.append
-        add_prefill_attention = self.prefill_attention.append
-        add_decode_requests = self.decode_requests.append
-        add_context_tokens = self.context_tokens.append
-        add_padding_requests = self.padding_requests.append
-        add_padding_context = self.padding_context.append
-        add_sampled, add_swapped_blocks = self.sampled.append, self.swapped_blocks.append
-        add_copied_blocks = self.copied_blocks.append
-        add_running, add_waiting = self.running.append, self.waiting.append
-        add_free_blocks = self.free_blocks.append
-        add_stored_tokens = self.stored_tokens.append
-        add_preempted = self.preempted.append
+        packed, unpack = self._packed, self._unpack
+        add_packed = packed.extend
 
         def append(
             batch: Batch,
@@ -235,22 +243,29 @@ class StepLog:
             add_decided_at(batch.decided_at)
             add_start(start)
             add_end(end)
-            add_last_arrival_seen(last_arrival_seen)
-            add_prefill_requests(batch.prefill_requests)
-            add_prefill_tokens(batch.prefill_tokens)
-            add_prefill_context(batch.prefill_context)
-            add_prefill_attention(batch.prefill_attention)
-            add_decode_requests(decodes)
-            add_context_tokens(batch.decode_context - decodes)
-            add_padding_requests(batch.padding_requests)
-            add_padding_context(batch.padding_context)
-            add_sampled(batch.sampled)
-            add_swapped_blocks(batch.swapped_blocks)
-            add_copied_blocks(batch.copied_blocks)
-            add_running(running)
-            add_waiting(waiting)
-            add_free_blocks(free_blocks)
-            add_stored_tokens(stored_tokens)
-            add_preempted(len(batch.preempted))
+            add_packed(
+                _pack(
+                    batch.prefill_attention,
+                    last_arrival_seen,
+                    batch.prefill_requests,
+                    batch.prefill_tokens,
+                    batch.prefill_context,
+                    decodes,
+                    batch.decode_context - decodes,
+                    batch.longest_context,
+                    batch.padding_requests,
+                    batch.padding_context,
+                    batch.sampled,
+                    batch.swapped_blocks,
+                    batch.copied_blocks,
+                    running,
+                    waiting,
+                    free_blocks,
+                    stored_tokens,
+                    len(batch.preempted),
+                )
+            )
+            if len(packed) >= PACKED_AT_MOST:
+                unpack()
 
         return append

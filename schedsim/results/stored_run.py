@@ -143,3 +143,11 @@ def float_column(table: "pyarrow.Table", name: str) -> Floats:
     """A column of a run's table; NaN where it holds nothing."""
     values: Floats = table.column(name).to_numpy().astype(np.float64)
     return values
+
+
+def step_ends(steps: "pyarrow.Table") -> Floats:
+    """When each row of a run's steps ended: the last end of those that it stands for."""
+    ends = steps.column("end").combine_chunks()
+    last = ends.offsets.to_numpy()[1:] - 1
+    values: Floats = ends.values.to_numpy().astype(np.float64)[last]
+    return values

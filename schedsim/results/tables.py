@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schedsim.results.columns import STATUSES, RequestColumns, StepColumns
+from schedsim.results.columns import RequestColumns, StepColumns
 from schedsim.results.latency import Latencies
+from schedsim.results.request_log import STATUSES
 from schedsim.results.step_log import DEVICE_COLUMNS
 
 
@@ -66,6 +67,7 @@ def steps_table(columns: StepColumns, replica: int) -> pa.Table:
         "prefill_attention": columns.prefill_attention,
         "decode_requests": columns.decode_requests,
         "context_tokens": columns.context_tokens,
+        "longest_context": columns.longest_context,
         "padding_requests": columns.padding_requests,
         "padding_context": columns.padding_context,
         "sampled": columns.sampled,

@@ -37,9 +37,9 @@ class Scheduler:
 
     A running request is in exactly one of five places: the decode set, `prefilling` (known tokens
     not all computed), `held` (decodes, but got no token lately), `ending` (its last token is in
-    flight) or `padding` (finished, keeps its seat until its batch ends). Who is rejected, at
-    arrival or by a verb later, is also put into `rejected`, which the backend empties. True output
-    lengths stay in here.
+    flight) or `padding` (finished, keeps its seat until its batch ends); `num_running` counts them,
+    the seats taken. Who is rejected, at arrival or by a verb later, is also put into `rejected`,
+    which the backend empties. True output lengths stay in here.
 
     Source of the overlapped decisions: vLLM 0.33.0, `vllm/v1/core/sched/async_scheduler.py` and
     `step_with_batch_queue` in `vllm/v1/engine/core.py`. An end at the output limit is known in
@@ -81,6 +81,7 @@ class Scheduler:
         self.held: list[Request] = []
         self.ending: list[Request] = []
         self.padding: list[Request] = []
+        self.num_running = 0
         self.rejected: list[Request] = []
         self.queue = WaitingQueue(
             policy.key if overrides(policy, "key") else None,
@@ -117,17 +118,6 @@ class Scheduler:
             self.token_budget = self._step.token_budget = self._default_token_budget()
 
     # ---- reads
-
-    @property
-    def num_running(self) -> int:
-        """Seats taken."""
-        return (
-            len(self.decode_set.members)
-            + len(self.prefilling)
-            + len(self.held)
-            + len(self.ending)
-            + len(self.padding)
-        )
 
     @property
     def is_in_flight(self) -> bool:
@@ -224,9 +214,10 @@ class Scheduler:
         Raises:
             PolicyError: a hook of the policy raised; the books are whole, `last_completion` tells.
         """
-        if not batch.is_empty:
-            assert self._in_flight[0] is batch, "batches end in the order of their decisions"
+        if self._in_flight and self._in_flight[0] is batch:
             self._in_flight.popleft()
+        else:
+            assert batch.is_empty, "batches end in the order of their decisions"
         finished: list[Request] = []
         outside = batch.first_tokens
         if batch.runs_decodes:
@@ -255,6 +246,7 @@ class Scheduler:
             for request in self.padding:
                 self._give_back(request)
             self.padding.clear()
+            self.num_running = 0
         return completion
 
     def steady_after(self, batch: Batch) -> int:
@@ -297,6 +289,7 @@ class Scheduler:
         batch = Batch(
             decode_requests=number,
             decode_context=decode_set.context,
+            longest_context=decode_set.longest_context,
             sampled=number,
             runs_decodes=True,
         )
@@ -312,6 +305,7 @@ class Scheduler:
             return False
         self.kv_cache.grow_all()
         batch.decode_context = self.decode_set.context
+        batch.longest_context = self.decode_set.longest_context
         self._book(batch)
         return True
 
@@ -363,10 +357,10 @@ class Scheduler:
             self._blame_policy(error, f"after iteration {self._step.iteration}")
 
     def finish_log(self) -> TokenLog:
-        """The token log with what is still in flight written down; call once, at the end of a run.
+        """The token log with what is still in flight written down; at the end of a run.
 
-        Members of the decode set leave it, so that their progress and their spans are real. What
-        is in flight never arrives.
+        Members of the decode set leave it, so that their progress and their spans are real; asked
+        once more there are none left. What is in flight never arrives.
         """
         for request in list(self.decode_set.members):
             self.hold(request)
@@ -379,8 +373,10 @@ class Scheduler:
         for group in (self.prefilling, self.held, self.ending, self.padding):
             orders = [request.order for request in group]
             assert orders == sorted(set(orders)), "running requests are out of order"
-        assert self.num_running <= self.max_seqs, "more requests run than there are seats"
         running = self.running
+        seats = len(running) + len(self.padding)
+        assert self.num_running == seats, f"{self.num_running} are said to run, {seats} do"
+        assert self.num_running <= self.max_seqs, "more requests run than there are seats"
         assert len({request.id for request in running}) == len(running), "a request runs twice"
         for request in running + self.padding:
             held = len(self.kv_cache.block_table(request))
@@ -421,6 +417,7 @@ class Scheduler:
     def start(self, request: Request, now: float) -> None:
         """Move a waiting request to the running list."""
         self.queue.remove(request)
+        self.num_running += 1
         request.status = Status.RUNNING
         if request.admitted is None:
             request.admitted = now
@@ -464,6 +461,7 @@ class Scheduler:
                 if request in group:
                     group.remove(request)
             shared = self.kv_cache.release(request)
+        self.num_running -= 1
         computed = request._computed
         self.stored_tokens -= computed - shared * self.kv_cache.block_size
         request._reached = max(computed, request._reached)
@@ -582,11 +580,13 @@ class Scheduler:
                 self.kv_cache.settle(request)
             if is_last:
                 (self.ending if request in self.ending else self.held).remove(request)
+                self.num_running -= 1
         return is_last
 
     def _leave_at_the_end(self, request: Request) -> None:
         """Take a finished request out of the decode set; what it has in flight is thrown away."""
         self.kv_cache.leave(request)
+        self.num_running -= 1
         if self._leave_decode_set(request, finishes=True):
             following = self._in_flight[0]
             following.discarded = [*following.discarded, request]
@@ -670,6 +670,7 @@ class Scheduler:
             asks = self._has_release and request not in self.queue
             if asks and self._release(request) is Release.BATCH_END:
                 insort(self.padding, request, key=_by_order)
+                self.num_running += 1
             else:
                 self._leave(request, end)
             del self._targets[request.id]

@@ -296,6 +296,7 @@ class Step(StepView):
             batch.decodes = members.copy()
             batch.decode_requests = batch.sampled = len(members)
             batch.decode_context = decode_set.context
+            batch.longest_context = decode_set.longest_context
         if self._chunks:
             self._seal_chunks(batch)
         if scheduler.padding:

@@ -191,7 +191,12 @@ class StepView:
         """The shape of an iteration that runs the decode set and nothing else; O(1)."""
         decode_set = self._scheduler.decode_set
         number = len(decode_set.members)
-        return BatchShape(decode_requests=number, decode_context=decode_set.context, sampled=number)
+        return BatchShape(
+            decode_requests=number,
+            decode_context=decode_set.context,
+            longest_context=decode_set.longest_context,
+            sampled=number,
+        )
 
     def error(self, request: Request | None, problem: str) -> PolicyError:
         """The error for an impossible action: names policy, iteration and request."""

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from schedsim.config import RunSettings, make_settings
+from schedsim.costs import parse_tables
 from schedsim.errors import ConfigError
+from schedsim.experiments.setup import with_step_time
+from schedsim.experiments.step_time import ROOFLINE
 from schedsim.policies.loading import make_policy
 from schedsim.results.summary import SCHEMA_VERSION
 from schedsim.specs import parse_spec
@@ -40,12 +43,14 @@ class Point:
         return str(self._whole().get("trace", SAMPLE))
 
     def settings(self) -> RunSettings:
-        """Its settings.
+        """Its settings, with the step time that they come to.
 
         Raises:
             ConfigError: one is wrong, or a parameter is given twice.
+            PolicyError: a policy of the user's does not import.
         """
-        return make_settings(**{k: v for k, v in self._whole().items() if k != "trace"})
+        settings = make_settings(**{k: v for k, v in self._whole().items() if k != "trace"})
+        return with_step_time(settings)
 
     def at(self, value: float) -> "Point":
         """The run of a search at one value."""
@@ -63,7 +68,7 @@ class Point:
             name: _digest(part, part.stat().st_mtime_ns)
             for value in columns.values()
             if isinstance(value, str)
-            for name in [*re.split("[:,=]", value), value]
+            for name in [*re.split("[:,=]", value), value, *_tables_in(value)]
             if (part := Path(name)).is_file()
         }
         named = {"schema": SCHEMA_VERSION, "columns": columns, "files": files}
@@ -128,7 +133,15 @@ def describe_search(capacity: CapacityConfig) -> str:
 
 
 def _default(setting: str) -> Mapping[str, Any] | Any:
-    return SAMPLE if setting == "trace" else RunSettings.model_fields[setting].default
+    own = {"trace": SAMPLE, "step_time": ROOFLINE}  # a calibration has no parameters
+    return own[setting] if setting in own else RunSettings.model_fields[setting].default
+
+
+def _tables_in(spec: str) -> list[str]:
+    """The files of the folder that a spec `tables:DIR,…` names."""
+    if spec.partition(":")[0] != "tables":
+        return []
+    return [str(path) for path in sorted(Path(parse_tables(spec).directory).glob("*.csv"))]
 
 
 @functools.lru_cache(maxsize=256)

@@ -11,7 +11,6 @@ from schedsim.errors import PolicyError
 from schedsim.experiments.setup import prepare_run
 from schedsim.output_limit import default_form, limit_outputs
 from schedsim.policies.base import Policy
-from schedsim.request import Status
 from schedsim.testing.claims import Claim
 from schedsim.testing.record import IterationRecord
 from schedsim.testing.violations import PolicyViolation
@@ -109,11 +108,10 @@ def _run(
         failure = _violation_of(str(error))
     except Exception as error:  # a policy that writes to private state breaks anything
         failure = PolicyViolation("books", f"{type(error).__name__}: {error}")
-    handed_over = prepared.backend._loop.requests.values()
-    requests = [request for request in handed_over if request.id in rows]
+    ended = prepared.backend.ended
     if failure is None:
-        watch.ended(prepared.backend._scheduler, requests)
-    rejected = frozenset(rows[r.id] for r in requests if r.status is Status.REJECTED)
+        watch.ended(prepared.backend._scheduler, [r for r in ended if r.id in rows])
+    rejected = frozenset(rows[request_id] for request_id in ended.rejected() if request_id in rows)
     return Ran(watch.records, rejected, watch.violation or failure)
 
 

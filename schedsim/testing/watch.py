@@ -11,6 +11,7 @@ from schedsim.content import Content
 from schedsim.memory.base import KVCache
 from schedsim.policies.base import Policy, overrides
 from schedsim.request import Request, Status
+from schedsim.results.request_log import ReleasedRequest
 from schedsim.scheduler import Batch, Completion, Scheduler
 from schedsim.scheduler.batch import TransferKind
 from schedsim.testing.claims import Claim, Decision
@@ -107,7 +108,7 @@ class Watch:
         self._check_tokens(scheduler, batch)
         self._check_blocks(scheduler.kv_cache, [*scheduler.running, *scheduler.padding])
         self._check_progress(batch)
-        released = len(self._backend._loop.requests)
+        released = self._backend.num_released
         problem = self._steady.decided(scheduler, batch, released)
         if problem:
             self._fail("steady", f"iteration {batch.iteration}: {problem}")
@@ -144,12 +145,12 @@ class Watch:
         )
         self._steady.completed(scheduler, completion, end)
 
-    def ended(self, scheduler: Scheduler, requests: Sequence[Request]) -> None:
+    def ended(self, scheduler: Scheduler, requests: Sequence[ReleasedRequest]) -> None:
         """The run came to its end: nothing may be left or missing. `requests` are all of them."""
         if self.violation is not None or not self._strict:
             return
         if sorted(self._rows[r.id] for r in requests) != list(range(len(self._trace))):
-            self._fail("requests", "not every request of the trace was handed over")
+            self._fail("requests", "not every request of the trace has come to an end")
         expected = 0
         for request in requests:
             expected += self._check_end(request)
@@ -172,7 +173,7 @@ class Watch:
 
     # ---- rules
 
-    def _check_end(self, request: Request) -> int:
+    def _check_end(self, request: ReleasedRequest) -> int:
         """What `request` should have computed in all."""
         row = self._rows[request.id]
         target = int(self._trace.output_tokens[row])
@@ -188,7 +189,7 @@ class Watch:
                 self._fail("requests", f"request {row} was taken and then rejected")
             total = 0
         else:
-            self._fail("requests", f"request {row} is {request.status} at the end of the run")
+            self._fail("requests", f"request {row} ended as {request.status}")
             total = 0
         return total + request.recomputed_tokens - request.cached_tokens
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from schedsim.costs.fitted_file import FittedFile, Part, Parts, Term
 from schedsim.experiments.ablation import running
 from schedsim.experiments.ablation.cells import CONTINUOUS, MAXIMUM, NAIVE, PAGED, own_kernel
 from tests.cli.commands import manifest, names, refused, schedsim
@@ -63,20 +64,18 @@ def test_json_has_what_the_tables_show() -> None:
 def test_a_fitted_step_time_for_each_kernel_is_used(tmp_path: Path) -> None:
     paths = {}
     for kernel, context in (("paged", 2e-8), ("contiguous", 1e-8)):
-        path = tmp_path / f"{kernel}.json"
-        parts = {"device": {"base": 0.005, "prefill_tokens": 1e-5, "decode_context": context}}
-        path.write_text(
-            json.dumps(
-                {
-                    "parts": parts,
-                    "ranges": {"prefill_tokens": [0, 10]},
-                    "steps": 100,
-                    "provenance": {"model": "llama-3-8b", "block_size": 16},
-                    "residuals": {},
-                    "warnings": [],
-                }
-            )
+        slopes = {"prefill_tokens": 1e-5, "decode_context": context}
+        terms = {name: Term(knots=[0.0], slopes=[slope]) for name, slope in slopes.items()}
+        file = FittedFile(
+            parts=Parts(device=Part(base=0.005, terms=terms)),
+            ranges={"prefill_tokens": (0, 10)},
+            steps=100,
+            provenance={"model": "llama-3-8b", "block_size": 16, "kernels": "paged"},
+            residuals={},
+            warnings=[],
         )
+        path = tmp_path / f"{kernel}.json"
+        path.write_text(file.model_dump_json())
         paths[kernel] = f"fitted:{path}"
     ended = schedsim(
         *SMALL, "--paged-kernel", paths["paged"], "--contiguous-kernel", paths["contiguous"],
@@ -91,6 +90,8 @@ def test_a_fitted_step_time_for_each_kernel_is_used(tmp_path: Path) -> None:
     for memory in ("maximum", "paged"):
         assert rate["continuous", memory, "contiguous"] > rate["continuous", memory, "paged"]
     assert any("go beyond what was measured" in note for note in ended.notes)
+    (wrong,) = [note for note in ended.notes if note.endswith("was fitted to paged kernels")]
+    assert wrong.startswith("note: --contiguous-kernel fitted:")
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,9 @@ class Watch:
         chunks = {chunk.request.id for chunk in batch.prefills}
         decodes = [entry.request for entry in entries if entry.request.id not in chunks]
         assert batch.decode_requests == len(decodes)
-        assert batch.decode_context == sum(request.num_computed_tokens for request in decodes)
+        contexts = [request.num_computed_tokens for request in decodes]
+        assert batch.decode_context == sum(contexts)
+        assert batch.longest_context == max(contexts, default=0)
 
     def completed(
         self, scheduler: Scheduler, completion: Completion, start: float, end: float

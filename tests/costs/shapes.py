@@ -30,6 +30,7 @@ def shape_of(
     for context in decode_contexts:
         shape.decode_requests += 1
         shape.decode_context += context
+        shape.longest_context = max(shape.longest_context, context)
     for context in padding_contexts:
         shape.padding_requests += 1
         shape.padding_context += context

@@ -13,6 +13,7 @@ from schedsim.costs import load_gpu, load_model
 from schedsim.costs.base import AheadCost, PartsAhead
 from schedsim.costs.fitted import make_fitted
 from schedsim.costs.linear import LinearCost, load_linear
+from schedsim.costs.noise import StepNoise
 from schedsim.costs.roofline import RooflineCost
 from schedsim.scheduler import Batch
 from tests.costs.test_fitted import content
@@ -22,11 +23,15 @@ MODELS: dict[str, AheadCost] = {
     "linear with padding and copies": LinearCost(0.3, 0.07, 0.011, 1e-7, 1e-5, 0.1, 0.2),
     "roofline": RooflineCost(load_model("llama-3-8b"), load_gpu("h100")),
     "fitted": make_fitted(content(), "file"),
+    "fitted with noise": make_fitted(content(), "file"),
 }
+NOISE = StepNoise({"decode": [0.8, 0.95, 1.0, 1.3, 7.0]}, np.random.default_rng(5))
 batches = st.builds(
     Batch,
     decode_requests=st.integers(1, 300),
     decode_context=st.integers(1, 3_000_000),
+    longest_context=st.integers(1, 100_000),
+    iteration=st.integers(0, 10_000),
     padding_requests=st.integers(0, 20),
     padding_context=st.integers(0, 100_000),
 )
@@ -39,7 +44,8 @@ def test_times_are_those_of_a_loop(
 ) -> None:
     batch.sampled = batch.decode_requests
     due = now + limit
-    pace = make_pace(MODELS[name])
+    noise = NOISE if name == "fitted with noise" else None
+    pace = make_pace(MODELS[name], noise)
     assert pace.parts_ahead is not None
     times = times_ahead(now, pace.parts_ahead(batch, iterations), iterations, due)
     assert times is not None
@@ -53,6 +59,8 @@ def test_times_are_those_of_a_loop(
         expected.append((now, start, end))
         now = end + gap
         one.decode_context += one.decode_requests
+        one.longest_context += 1
+        one.iteration += 1
     found = zip(times.decided_at.tolist(), times.start.tolist(), times.end.tolist(), strict=True)
     assert list(found) == expected
     assert times.next_look == now

@@ -35,7 +35,7 @@ def test_linear_needs_neither_model_nor_gpu() -> None:
     ("text", "said"),
     [
         ("rooflin", "Did you mean 'roofline'"),
-        ("", "Known: fitted, linear, recorded, roofline"),
+        ("", "Known: fitted, linear, recorded, roofline, tables"),
         ("linear", "linear:FILE"),
         ("linear:", "linear:FILE"),
         ("roofline,compute=0.6", "compute_efficiency"),
@@ -56,7 +56,7 @@ def test_roofline_says_what_it_lacks() -> None:
 
 
 def test_every_listed_name_loads_and_has_a_line() -> None:
-    assert set(STEP_COSTS) == {"fitted", "linear", "roofline"}
+    assert set(STEP_COSTS) == {"fitted", "linear", "roofline", "tables"}
     assert {name for name, _ in list_gpus()} >= REQUIRED_GPUS
     for name, line in list_gpus():
         assert load_gpu(name).name == name

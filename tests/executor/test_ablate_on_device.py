@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from schedsim.costs.fitted import FittedFile
+from schedsim.costs.fitted_file import FittedFile, Part, Parts, Term
 from schedsim.experiments.ablation import measuring, on_device
 from schedsim.experiments.ablation.cells import (
     CONTINUOUS,
@@ -21,6 +21,7 @@ from schedsim.experiments.ablation.cells import (
     Cell,
     own_kernel,
 )
+from schedsim.experiments.calibration import Calibration
 from schedsim.results.stored_run import StoredRun
 from tests.cli.commands import manifest, names, refused, schedsim
 
@@ -50,7 +51,7 @@ def test_the_same_systems_are_executed_and_simulated_by_what_the_others_measured
     fits: list[set[str]] = []
     calibrate = measuring.calibrate
 
-    def watched(runs: list[StoredRun]) -> FittedFile:
+    def watched(runs: list[StoredRun]) -> Calibration:
         fits.append({run.path.name for run in runs})
         return calibrate(runs)
 
@@ -98,20 +99,17 @@ def _check_systems(folder: Path, runs: set[str]) -> None:
 
 
 def test_given_step_times_are_used_and_json_has_both_columns(tmp_path: Path) -> None:
-    coefficients = {"base": 0.001, "prefill_tokens": 1e-5, "decode_requests": 1e-5}
-    path = tmp_path / "cpu.json"
-    path.write_text(
-        json.dumps(
-            {
-                "parts": {"device": coefficients},
-                "ranges": {},
-                "steps": 50,
-                "provenance": {"model": "tiny"},
-                "residuals": {},
-                "warnings": [],
-            }
-        )
+    terms = {"tokens": Term(knots=[0.0], slopes=[1e-5])}
+    file = FittedFile(
+        parts=Parts(device=Part(base=0.001, terms=terms)),
+        ranges={},
+        steps=50,
+        provenance={"model": "tiny"},
+        residuals={},
+        warnings=[],
     )
+    path = tmp_path / "cpu.json"
+    path.write_text(file.model_dump_json())
     ended = schedsim(
         *SMALL, "--repeats", 1, "--json", "--quiet",
         "--paged-kernel", f"fitted:{path}", "--contiguous-kernel", f"fitted:{path}",

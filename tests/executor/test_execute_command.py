@@ -65,12 +65,14 @@ def test_the_manifest_says_what_was_executed_on_what(tmp_path: Path) -> None:
     assert written["execution"] == {
         "weights": "random, seed 3",
         "device": "cpu",
+        "device_uuid": None,
         "dtype": "float64",
         "attention": "torch",
-        "kernel": "paged",
         "temperature": 0.0,
         "threads": 1,
         "seed": 3,
+        "kernels": None,
+        "padding": None,
     }
     assert written["device"] not in ("", "cpu simulator")
     assert written["versions"]["torch"] == torch.__version__

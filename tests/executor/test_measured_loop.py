@@ -1,4 +1,4 @@
-"""Execute twice, calibrate on one run, validate on the other: files and decisions only."""
+"""Calibrate on other runs, execute, validate: replays, fields and files, never the clock."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from schedsim.costs import load_fitted
+from schedsim.costs.fitted import make_fitted
+from schedsim.scheduler.batch import BatchShape
 from tests.cli.commands import manifest, names, schedsim
 
 ENGINE = ("--model", "tiny", "--blocks", 40, "--block-size", 8, "--max-seqs", 8)
@@ -44,37 +46,88 @@ def test_the_calibration_is_of_the_device(folder: Path) -> None:
     assert file.provenance["threads"] == 1
     assert file.steps == len(pd.read_parquet(folder / "other" / "steps.parquet"))
     assert set(file.residuals["time_shares"]) == {"host", "device", "gap"}
-    assert file.parts.device.base > 0
-    assert file.parts.host.base > 0
+    decode = BatchShape(decode_requests=1, decode_context=20, longest_context=20, sampled=1)
+    assert min(make_fitted(file, "fitted.json").parts(decode)[:2]) > 0
 
 
-def test_the_replay_takes_every_decision_again(folder: Path, tmp_path: Path) -> None:
+def test_the_whole_loop(folder: Path, tmp_path: Path) -> None:
+    """Two policies, two repeats each, held against a calibration of another run."""
     out = tmp_path / "out"
     printed: dict[str, Any] = json.loads(
         ran(
-            *("validate", "--from", folder / "measured", "--calibration", folder / "fitted.json"),
-            *("--out", out, "--json"),
+            *("validate", "--limit", 40, *ENGINE, *LOAD, *ON_CPU, "--seed", 0),
+            *("--policy", "vllm", "--policy", "srtf", "--repeats", 2),
+            *("--calibration", folder / "fitted.json", "--out", out, "--json"),
         )
     )
-    assert printed["replay"]["same"] is True
-    decisions = printed["replay"]["decisions"]
-    assert decisions["iterations"] == len(pd.read_parquet(folder / "measured" / "steps.parquet"))
-    assert decisions["preemptions"] == printed["metrics"]["preemptions"]["measured"] > 0
-    assert printed["calibration_saw"] == "trace"
-    for parts in printed["error_budget"].values():
-        assert parts["decisions"] in (0.0, None)
-    assert printed["steps"]["iterations"] > 0
-    assert names(out) == {"validation.json", "requests.parquet", "replayed", "simulated"}
-    same = ran("diff", folder / "measured", out / "replayed")
+    assert [cell["cell"] for cell in printed["cells"]] == ["vllm", "srtf"]
+    for cell in printed["cells"]:
+        assert [replay["same"] for replay in cell["replays"]] == [True, True]
+        assert {replay["compared"] for replay in cell["replays"]} == {"trail"}
+        assert cell["calibration_saw"] == "trace"
+        for number, divergence in enumerate(cell["divergence"], start=1):
+            steps = pd.read_parquet(out / cell["cell"] / f"measured-{number}" / "steps.parquet")
+            assert divergence["iterations"]["measured"] == len(steps)
+            assert divergence["victims"]["measured"] == steps["preempted"].sum()
+            assert divergence["admissions"]["measured"] == 40 + steps["preempted"].sum()
+            assert divergence["admissions"]["in_both"] is not None
+            assert divergence["order"] is not None
+        row = cell["metrics"]["e2e_s.mean"]
+        assert len(row["repeats"]) == 2
+        assert row["verdict"] in ("equivalent", "different", "inconclusive")
+        assert row["spread"] > 0
+        assert row["amplification"] is not None
+        for parts in cell["error_budget"].values():
+            assert parts["decisions"] in (0.0, None)
+            told = [parts[part] for part in ("decisions", "step_time", "host_time", "feedback")]
+            if parts["error"] is not None:
+                assert sum(told) == pytest.approx(parts["error"], abs=1e-9)
+        assert set(cell["steps"]["parts"]) == {"host", "device", "gap"}
+        assert cell["capacity"] is None  # all at once: there is no steady window
+        assert cell["formula_blocks"] is None
+        assert names(out / cell["cell"]) == {
+            *(f"{kind}-{number}" for kind in ("measured", "replayed") for number in (1, 2)),
+            "simulated",
+        }
+    choices = {choice["metric"]: choice for choice in printed["choices"]}
+    assert choices["e2e_s.mean"]["regret"] >= 0
+    assert {"validation.json", "requests.parquet"} <= names(out)
+    assert len(pd.read_parquet(out / "requests.parquet")) == 160
+
+
+def test_a_replay_has_the_blocks_and_the_times_of_the_run(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran(
+        *("validate", "--from", folder / "measured", "--calibration", folder / "fitted.json"),
+        *("--out", out, "--json"),
+    )
+    replayed_run = out / "vllm" / "replayed-1"
+    same = ran("diff", folder / "measured", replayed_run)
     assert "iterations, the same: " in same
     measured, replayed = (
-        pd.read_parquet(run / "requests.parquet") for run in (folder / "measured", out / "replayed")
+        pd.read_parquet(run / "requests.parquet") for run in (folder / "measured", replayed_run)
     )
     # A replay has no inbox: it hands over when the recorded engine looked.
     assert (measured["released"] <= replayed["released"]).all()
     pd.testing.assert_frame_equal(
         measured.drop(columns="released"), replayed.drop(columns="released")
     )
+
+
+def test_overlapped_decisions_replay_and_add_up(folder: Path) -> None:
+    printed = json.loads(
+        ran(
+            *("validate", "--limit", 30, *ENGINE, *ON_CPU, "--token-scale", 0.03),
+            *("--arrivals", "poisson:rate=40", "--decision-lag", 1, "--policy", "sarathi"),
+            *("--repeats", 1, "--calibration", folder / "fitted.json", "--json"),
+        )
+    )
+    (cell,) = printed["cells"]
+    assert cell["replays"][0]["same"] is True
+    parts = cell["error_budget"]["e2e_s.mean"]
+    told = [parts[part] for part in ("decisions", "step_time", "host_time", "feedback")]
+    assert sum(told) == pytest.approx(parts["error"], abs=1e-9)
+    assert set(cell["load_shift"]) == {"ttft_s.mean", "e2e_s.mean"}
 
 
 def test_runs_of_two_devices_are_not_mixed(folder: Path, tmp_path: Path) -> None:

@@ -202,3 +202,26 @@ def test_blocks_beyond_memory_are_refused_before_the_run() -> None:
 def test_a_block_size_without_a_kernel_is_refused(weights: Path) -> None:
     message = refused("execute", *LOAD, "--device", "cuda", "--weights", weights, "--block-size", 8)
     assert "a block size of 8: the Triton kernels take 16, 32, 64, 128, 256" in message
+
+
+@pytest.mark.parametrize("memory", ["paged,host_blocks=200", "contiguous"])
+def test_designed_batches_are_measured_on_the_kernels(
+    tmp_path: Path, weights: Path, memory: str
+) -> None:
+    pytest.importorskip("scipy")
+    out = tmp_path / "gpu.json"
+    ended = command(
+        *("calibrate", "--weights", weights, "--device", "cuda", "--memory", memory, "--out", out),
+        *("--max-seqs", 20, "--token-budget", 3000, "--max-model-len", 256, "--passes", 2),
+        *("--blocks", 2000, "--time-limit", 60, "--keep", tmp_path / "run", "--no-picture"),
+    )
+    assert ended.exit_code == 0, ended.stderr
+    content = json.loads(out.read_text())
+    provenance = content["provenance"]
+    assert provenance["kernels"] == memory.partition(",")[0]
+    assert provenance["runs"][0]["device_uuid"].startswith("GPU-")
+    assert provenance["runs"][0]["decision_lag"] == 1
+    assert content["padding"]["decodes"][-1] == 20
+    assert content["ranges"]["launched"] == [0.0, 1.0]
+    assert (content["ranges"]["swapped_blocks"][1] > 0) == ("host_blocks" in memory)
+    assert content["parts"]["device"]["terms"]

@@ -1,4 +1,4 @@
-"""Least squares without negative coefficients, against scipy; outliers; dependent columns."""
+"""Least squares without negative coefficients; outliers; dependent columns."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,35 @@ from schedsim.experiments.least_squares import (
 def test_no_solution_without_negative_coefficients_is_closer(
     seed: int, columns: int, noise: float
 ) -> None:
-    optimize = pytest.importorskip("scipy.optimize")
+    """Karush, Kuhn and Tucker: what is used has no slope left, what is not only makes worse."""
     rng = np.random.default_rng(seed)
     matrix = rng.normal(size=(int(rng.integers(columns, 40)), columns)) + rng.integers(0, 3)
     target = matrix @ np.maximum(rng.normal(size=columns), 0) + noise * rng.normal(size=len(matrix))
     solution = nonnegative(matrix, target)
     assert (solution >= 0).all()
-    closest = optimize.nnls(matrix, target)[1]
-    assert np.linalg.norm(matrix @ solution - target) <= closest + 1e-8
+    gradient = matrix.T @ (matrix @ solution - target)
+    scale = 1e-8 * (np.abs(matrix.T @ target).max() + 1e-300)
+    assert (gradient >= -scale).all()
+    assert (np.abs(gradient[solution > 0]) <= scale).all()
+
+
+def test_of_columns_that_cannot_be_told_apart_the_cheapest_is_used() -> None:
+    rng = np.random.default_rng(2)
+    column = rng.integers(1, 50, 80).astype(np.float64)
+    matrix = np.column_stack([column, column, np.ones(80)])
+    tie, price = 1e-5 * np.diag(np.linalg.norm(matrix, axis=0)), 1e-7 * matrix.sum(axis=0)
+    for cheap, order in ((0, [1.0, 3.0, 1.0]), (1, [3.0, 1.0, 1.0])):
+        found = robust_nonnegative(matrix, 2 * column + 5, None, tie, price * order)
+        assert found[1 - cheap] == pytest.approx(0.0, abs=1e-3)
+        assert found[cheap] == pytest.approx(2.0, rel=1e-3)
+
+
+def test_a_prior_holds_only_where_the_rows_say_nothing() -> None:
+    """Two slopes that are to be alike: one is measured, the other is not."""
+    matrix = np.column_stack([np.linspace(1, 2, 50), np.zeros(50)])
+    prior = 1e-3 * np.array([[-1.0, 1.0]])
+    found = robust_nonnegative(matrix, 3 * matrix[:, 0], np.ones(50), prior)
+    np.testing.assert_allclose(found, [3.0, 3.0], rtol=1e-6)
 
 
 @given(seed=st.integers(0, 2**32 - 1))

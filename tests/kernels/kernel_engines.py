@@ -86,7 +86,7 @@ class KeepingRunner(KernelRunner):
 class Executed:
     """A run that came to its end; `rows` are (request, tokens so far, logits after them).
 
-    `tokens` are those that each batch sampled.
+    `tokens` are those that each batch sampled, `described` is what the runner says of itself.
     """
 
     result: Result
@@ -96,6 +96,7 @@ class Executed:
     content: Content
     jobs: Jobs
     reference: Decoder
+    described: dict[str, Any]
 
     def expected(self, request: int) -> Tensor:
         """Float32 logits after each token that the trace declares for `request`, by torch."""
@@ -183,8 +184,9 @@ def execute(
     result = build_result(execution.record())
     reference = Decoder(config, converted(weights))
     return Executed(
-        result, journal.iterations, runner.rows, runner.tokens, content, jobs, reference
-    )
+        result, journal.iterations, runner.rows, runner.tokens, content, jobs, reference,
+        runner.described,
+    )  # fmt: skip
 
 
 def requests_of(executed: Executed) -> set[Request | int]:

@@ -7,7 +7,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
+from schedsim.costs.features import Padding, features_of
 from schedsim.executor import iterations
+from schedsim.executor.graphs import MIXED_SIZES, decode_sizes, size_for
+from schedsim.executor.mixed_room import MAX_CHUNKS
+from schedsim.scheduler.batch import BatchShape
 from tests.core.harness import Jobs
 from tests.kernels.kernel_engines import Executed, execute, requests_of
 
@@ -81,3 +85,22 @@ def test_the_warm_up_takes_no_more_rows_than_there_are_seats(
     executed = execute("vllm", JOBS, blocks=7, seats=2, device=device, captured=True)
     assert requests_of(executed) == set(range(5))
     assert executed.tokens
+    assert executed.described["kernels"] == "paged"
+    padding = Padding(**executed.described["padding"])
+    assert (padding.decodes, padding.mixed[0]) == ([1, 2], 32)
+
+
+@pytest.mark.parametrize("seats", [1, 3, 100, 256, 700])
+def test_a_step_time_pads_batches_as_the_engine_does(seats: int) -> None:
+    decodes = decode_sizes(seats)
+    padding = Padding(decodes=decodes, mixed=list(MIXED_SIZES), max_chunks=MAX_CHUNKS)
+    for count in range(1, seats + 1):
+        alone = features_of(BatchShape(decode_requests=count), padding)
+        assert (alone.tokens, alone.launched) == (size_for(decodes, count), 0)
+        for tokens in (1, 40, 2400, 5000):
+            mixed = BatchShape(decode_requests=count, prefill_requests=1, prefill_tokens=tokens)
+            found, size = features_of(mixed, padding), size_for(MIXED_SIZES, count + tokens)
+            assert found.tokens == (count + tokens if size is None else size)
+            assert found.launched == (size is None)
+    many = BatchShape(prefill_requests=MAX_CHUNKS + 1, prefill_tokens=100)
+    assert features_of(many, padding).launched == 1

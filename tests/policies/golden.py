@@ -17,6 +17,7 @@ from schedsim.traces.transforms import limit, scale_time
 TABLE = Path(__file__).parent / "golden.md"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
 SETTINGS = {
+    "step_time": "roofline",
     "blocks": 2400,
     "max_model_len": 8192,
     "max_output": "factor:2",

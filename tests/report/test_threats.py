@@ -8,7 +8,7 @@ from schedsim.report.threats import threats_of_runs, threats_of_sweep
 
 def manifest(**settings: Any) -> dict[str, Any]:
     return {
-        "config": make_settings(**settings).model_dump(),
+        "config": make_settings(**{"step_time": "roofline", **settings}).model_dump(),
         "trace": {"name": "trace.csv", "sha256": "1", "notes": []},
         "seed": settings.get("seed", 0),
         "decision_lag": 0,

@@ -11,7 +11,7 @@ from schedsim.errors import PolicyError
 from schedsim.memory import PagedKVCache
 from schedsim.policies import VLLM, Policy, Sarathi, Static, VLLMv0
 from schedsim.request import Request
-from schedsim.results import SLO, RunRecord, StepLog
+from schedsim.results import SLO, RequestLog, RunRecord, StepLog
 from schedsim.scheduler import Scheduler
 from schedsim.traces.trace import Trace, TraceSource
 
@@ -122,8 +122,9 @@ def serve(
         steps.append(batch, start, end, last_seen, running, waiting, free_blocks, stored)
         now = end
     tokens = scheduler.finish_log()
+    log = RequestLog(requests.values())
     record = RunRecord(
-        trace, requests, steps, tokens, blocks, block_size, now, slo=slo, interrupted=interrupted
+        trace, log, steps, tokens, blocks, block_size, now, slo=slo, interrupted=interrupted
     )
     return Run(record, run_times)
 

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from schedsim.request import Status
-from schedsim.results import SLO, RunRecord, StepLog, build_result
+from schedsim.results import SLO, RequestLog, RunRecord, StepLog, build_result
 from schedsim.scheduler import TokenLog
 from tests.results.runs import VLLM, Run, make_trace, runs, serve
 
@@ -20,9 +19,9 @@ REQUEST_COLUMNS = (
 STEP_COLUMNS = (
     "step replica iterations decided_at start end last_arrival_seen prefill_requests "
     "prefill_tokens prefill_context prefill_attention decode_requests context_tokens "
-    "padding_requests padding_context sampled swapped_blocks copied_blocks running waiting "
-    "free_blocks preempted stored_tokens reserved_slots unusable_slots failed_though_enough "
-    "idle_looks"
+    "longest_context padding_requests padding_context sampled swapped_blocks copied_blocks running "
+    "waiting free_blocks preempted stored_tokens reserved_slots unusable_slots "
+    "failed_though_enough idle_looks"
 )
 
 
@@ -137,21 +136,20 @@ def test_throughput_counts_every_token_once(run: Run) -> None:
         assert steady["output_tokens_per_s"] == inside / (high - low)
 
 
-@given(runs(), st.booleans())
-def test_memory_is_the_mean_over_the_time_that_iterations_run(run: Run, as_list: bool) -> None:
-    if as_list:
-        run.record.requests = run.record.released_requests()
+@given(runs())
+def test_memory_is_the_mean_over_the_time_that_iterations_run(run: Run) -> None:
     summary = build_result(run.record).summary
     steps = run.record.steps
     capacity = run.record.total_blocks * run.record.block_size
     seconds = used = reserved = 0.0
+    stored, free = (steps.column(name).tolist() for name in ("stored_tokens", "free_blocks"))
     for place in range(len(steps)):
         duration = steps.end[place] - steps.start[place]
         seconds += duration
-        used += steps.stored_tokens[place] * duration
-        blocks = run.record.total_blocks - steps.free_blocks[place]
+        used += stored[place] * duration
+        blocks = run.record.total_blocks - free[place]
         reserved += blocks * run.record.block_size * duration
-        assert steps.stored_tokens[place] <= blocks * run.record.block_size
+        assert stored[place] <= blocks * run.record.block_size
     memory = summary["memory"]
     if not seconds:
         assert memory["used"] is None
@@ -173,7 +171,7 @@ def test_reasons_are_counted_without_their_numbers() -> None:
 
 def test_a_run_that_saw_nothing_still_has_a_summary() -> None:
     trace = make_trace([0.0, 1.0], [1, 1], [1, 1])
-    record = RunRecord(trace, {}, StepLog(), TokenLog(), 4, 4, 0.0, interrupted="Ctrl-C")
+    record = RunRecord(trace, RequestLog(), StepLog(), TokenLog(), 4, 4, 0.0, interrupted="Ctrl-C")
     result = build_result(record)
     assert result.summary["requests"][Status.UNFINISHED] == 2
     assert result.summary["interrupted"] == "Ctrl-C"

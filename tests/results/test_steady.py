@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedsim.request import Request, Status
-from schedsim.results import RunRecord, StepLog
+from schedsim.results import RequestLog, RunRecord, StepLog
 from schedsim.results.columns import RequestColumns
 from schedsim.results.steady import find_steady, is_stable, mser_truncation
 from schedsim.scheduler import TokenLog
@@ -27,7 +27,15 @@ def single_server(load: float, count: int, seed: int) -> RequestColumns:
         requests[row].admitted, requests[row].finished = start, free
     ones = [1] * count
     return RequestColumns.from_record(
-        RunRecord(make_trace(list(arrivals), ones, ones), requests, StepLog(), TokenLog(), 1, 1, 0)
+        RunRecord(
+            make_trace(list(arrivals), ones, ones),
+            RequestLog(requests.values()),
+            StepLog(),
+            TokenLog(),
+            1,
+            1,
+            0,
+        )
     )
 
 
@@ -57,10 +65,10 @@ def test_the_window_ends_at_the_last_arrival_and_starts_in_its_first_half() -> N
 
 def test_there_is_no_window_when_all_arrive_at_once() -> None:
     trace = make_trace([0.0, 0.0], [1, 1], [1, 1])
-    record = RunRecord(trace, {}, StepLog(), TokenLog(), 1, 1, 0.0)
+    record = RunRecord(trace, RequestLog(), StepLog(), TokenLog(), 1, 1, 0.0)
     assert find_steady(RequestColumns.from_record(record)) is None
     requests = {row: Request(row, 0.0, 1, 1, released=0.0) for row in range(2)}
-    record = RunRecord(trace, requests, StepLog(), TokenLog(), 1, 1, 0.0)
+    record = RunRecord(trace, RequestLog(requests.values()), StepLog(), TokenLog(), 1, 1, 0.0)
     assert find_steady(RequestColumns.from_record(record)) is None
 
 

@@ -17,7 +17,7 @@ from schedsim.memory import MemoryUse, PagedKVCache
 from schedsim.request import Request
 from schedsim.results import DecisionWriter, RunDirectory, StepLog, TimelineWriter, build_result
 from schedsim.results.columns import StepColumns
-from schedsim.results.step_log import DEVICE_COLUMNS, FLOAT_COLUMNS, INT_COLUMNS, MEMORY_COLUMNS
+from schedsim.results.step_log import DEVICE_COLUMNS, MEMORY_COLUMNS, ONCE_A_RUN, TIME_COLUMNS
 from schedsim.results.table import render_table
 from schedsim.results.tables import steps_table
 from schedsim.scheduler import Batch, Scheduler, Step
@@ -176,7 +176,12 @@ def test_a_request_rejected_in_line_has_a_slice_up_to_then(tmp_path: Path) -> No
 def test_rows_added_together_are_those_added_one_by_one() -> None:
     """Between others, and before more are appended."""
     batch = Batch(
-        decode_requests=3, decode_context=30, padding_requests=2, padding_context=9, sampled=3
+        decode_requests=3,
+        decode_context=30,
+        longest_context=14,
+        padding_requests=2,
+        padding_context=9,
+        sampled=3,
     )
     alone = Batch(prefill_requests=1, prefill_tokens=7, prefill_attention=24.5, sampled=1)
     together, apart = StepLog(), StepLog()
@@ -185,10 +190,11 @@ def test_rows_added_together_are_those_added_one_by_one() -> None:
         log.append(alone, 0.0, 0.5, 3, 4, 1, 90, 7)
     together.append_ahead(batch, ends - 1, ends - 0.75, ends, 3, 5, 1, 80, 40)
     for row, end in enumerate(ends.tolist()):
-        one = replace(batch, decided_at=end - 1, decode_context=30 + 3 * row)
+        contexts = {"decode_context": 30 + 3 * row, "longest_context": 14 + row}
+        one = replace(batch, decided_at=end - 1, **contexts)
         apart.append(one, end - 0.75, end, 3, 5, 1, 80, 40 + 3 * row)
     for again in range(2):
-        names = (*FLOAT_COLUMNS, *INT_COLUMNS)
+        names = (*TIME_COLUMNS, *ONCE_A_RUN)
         for name in names:
             assert together.column(name).tolist() == apart.column(name).tolist(), name
         for log in (together, apart):
@@ -206,6 +212,7 @@ def test_the_step_log_keeps_what_is_appended() -> None:
         prefill_attention=4.5,
         decode_requests=5,
         decode_context=11,
+        longest_context=4,
         padding_requests=7,
         padding_context=8,
         sampled=9,
@@ -220,7 +227,7 @@ def test_the_step_log_keeps_what_is_appended() -> None:
     log.append(Batch(decided_at=2.5), 3.0, 4.0, -1, 0, 0, 0, 0)
     log.note_idle_look(5.0, 2)
     assert len(log) == 2
-    names = (*FLOAT_COLUMNS, *INT_COLUMNS)
+    names = (*TIME_COLUMNS, *ONCE_A_RUN)
     assert {name: log.column(name)[0] for name in names} == {
         "decided_at": 0.5,
         "start": 1.0,
@@ -232,6 +239,7 @@ def test_the_step_log_keeps_what_is_appended() -> None:
         "prefill_attention": 4.5,
         "decode_requests": 5,
         "context_tokens": 6,
+        "longest_context": 4,
         "padding_requests": 7,
         "padding_context": 8,
         "sampled": 9,

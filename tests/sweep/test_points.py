@@ -59,3 +59,14 @@ def test_a_key_follows_settings_and_the_content_of_files(tmp_path: Path) -> None
     policy.write_text("a = 2")
     os.utime(policy, ns=(1, 1))
     assert mine.key() != before
+
+
+def test_a_key_follows_the_kernel_tables_of_a_folder(tmp_path: Path) -> None:
+    table = tmp_path / "dense.csv"
+    table.write_text("1")
+    point = Point((("step_time", f"tables:{tmp_path},graphs=8"),))
+    before = point.key()
+    assert before != Point((("step_time", f"tables:{tmp_path}"),)).key()
+    table.write_text("2")
+    os.utime(table, ns=(1, 1))
+    assert point.key() != before

@@ -35,7 +35,7 @@ from schedsim.experiments.execution import (
     DeviceModel,
     choose_device_sizes,
     execute_policy,
-    with_kernel,
+    with_kernels,
 )
 from schedsim.experiments.runs import RunOptions
 from schedsim.experiments.setup import prepare_trace
@@ -140,7 +140,7 @@ class Device:
                 prepare_trace(self._draws[repeat], settings),
                 settings,
                 RunOptions(directory),
-                model=with_kernel(self._model, cell.kernel),
+                model=with_kernels(self._model, cell.kernel),
             )
             self._done[key] = Execution(Served.of(outcome, settings.block_size), directory)
         return self._done[key]
@@ -159,7 +159,7 @@ class Device:
             for execution in executions
             if other.kernel == cell.kernel and execution.directory not in own
         )
-        fitted = calibrate([stored[directory] for directory in others])
+        fitted = calibrate([stored[directory] for directory in others]).file
         return make_fitted(fitted, f"the other cells with the {cell.kernel} kernel")
 
     def _simulate(self, cell: Cell, repeat: int, cost: StepCost | None) -> Served:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from schedsim.config import RunSettings
-from schedsim.costs import load_gpu, load_model, make_step_cost
+from schedsim.costs import FittedCost, load_gpu, load_model, make_step_cost
 from schedsim.errors import ConfigError, SchedsimError
 from schedsim.experiments.ablation.burst import Cells, fill_cell
 from schedsim.experiments.ablation.capacity import CAPACITY_CELLS, Capacities, Capacity
-from schedsim.experiments.ablation.cells import KERNELS, Cell, all_cells
+from schedsim.experiments.ablation.cells import KERNELS, Cell, Kernel, all_cells
 from schedsim.experiments.ablation.factors import CHANGES, KERNEL, Answers, answer
+from schedsim.experiments.ablation.kernels import NAMED
 from schedsim.experiments.ablation.setup import Pool, Setup, Workload, find_pool
 from schedsim.experiments.ablation.tables import cells_table, factors_table
 from schedsim.predictors import make_predictor
@@ -73,16 +74,12 @@ def prepare(setup: Setup) -> Prepared:
         if value < 1:
             raise ConfigError(f"{option} {value} must be at least 1")
     engine = setup.engine
-    model, gpu = load_model(engine.model), load_gpu(engine.gpu)
-    for kernel in KERNELS:
-        make_step_cost(
-            setup.step_time(kernel), model, gpu, engine.tensor_parallel, engine.block_size
-        )
+    on_time = [note for kernel in KERNELS for note in _on_step_time(setup, kernel)]
     pool, notes = find_pool(engine)
     workload = Workload(setup, pool.longest)
     draws = [workload.draw(seed) for seed in setup.seeds]
     make_predictor(setup.noise, np.random.default_rng(0), draws[0].output_tokens)
-    return Prepared(setup, pool, draws, [*notes, *_on_draws(setup, draws)])
+    return Prepared(setup, pool, draws, [*on_time, *notes, *_on_draws(draws)])
 
 
 def ablate(
@@ -179,7 +176,32 @@ def _write_cells(
         directory.write_parquet("cells.parquet", cells_table(cells, capacities, list(setup.seeds)))
 
 
-def _on_draws(setup: Setup, draws: Sequence[Trace]) -> list[str]:
+def _on_step_time(setup: Setup, kernel: Kernel) -> list[str]:
+    """Of what the step time of a kernel was measured, if that is something else.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    engine, spec = setup.engine, setup.step_time(kernel)
+    model, gpu = load_model(engine.model), load_gpu(engine.gpu)
+    cost = make_step_cost(spec, model, gpu, engine.tensor_parallel, engine.block_size)
+    notes = []
+    if spec in NAMED.values() and engine.gpu != "h100":
+        notes.append(
+            f"the step time of the {kernel} kernel has the shares of peak figures that were "
+            f"measured on an h100, on a {engine.gpu} they are a guess"
+        )
+    if isinstance(cost, FittedCost):
+        if cost.kernels not in (None, kernel):
+            notes.append(f"--{kernel}-kernel {spec} was fitted to {cost.kernels} kernels")
+        if cost.model not in (None, engine.model):
+            notes.append(f"--{kernel}-kernel {spec} was fitted to {cost.model}")
+        if cost.block_size not in (None, engine.block_size):
+            notes.append(f"--{kernel}-kernel {spec} was fitted to blocks of {cost.block_size}")
+    return notes
+
+
+def _on_draws(draws: Sequence[Trace]) -> list[str]:
     """What of the trace is not there."""
     notes = []
     dropped = sum(draw.source.rows_read - len(draw) for draw in draws)

@@ -1,0 +1,241 @@
+"""Measuring a protocol: the next run that is missing, as long as there is time for it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from schedsim.config import RunSettings
+from schedsim.errors import ConfigError, ResultError
+from schedsim.experiments.execution import DeviceModel, execute_policy, load_device_model
+from schedsim.experiments.protocol.index import RUNS, CapacityEntry, CellEntry, Index, load_index
+from schedsim.experiments.protocol.loads import at_rate, evenly, load_source
+from schedsim.experiments.protocol.plan import PlannedCell, Protocol
+from schedsim.experiments.runs import Outcome, RunOptions, run_policy
+from schedsim.experiments.setup import prepare_trace
+from schedsim.experiments.validation.saturation import (
+    SATURATED,
+    Tables,
+    busy_window,
+    share_in_line,
+    tokens_per_s,
+)
+from schedsim.traces import Trace
+
+LONGER = 1.3
+"""How much longer than simulated a run is taken to be when its end is foreseen."""
+
+LEAST_RATE, STEP = 0.5, 1.25
+"""The first rate that is tried for its load, and how much higher the next one is."""
+
+MOST_TRIES = 4
+"""Times that the load of a capacity is raised because the engine bore it."""
+
+
+class Saturated(NamedTuple):
+    """What an engine did under a load: requests per second in its busy window, and the share of
+    that in which one waited."""
+
+    requests_per_s: float
+    in_line: float
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether that is what it can do."""
+        return self.in_line >= SATURATED
+
+
+class Done(NamedTuple):
+    """What a call measured: the runs, in words, and what is still missing."""
+
+    measured: list[str]
+    missing: int
+
+
+@dataclass(slots=True)
+class Campaign:
+    """The runs of a protocol in a folder. `seconds_left` says how much time this call has."""
+
+    protocol: Protocol
+    folder: Path
+    traces: Path
+    seconds_left: Callable[[], float]
+    command: Sequence[str] = ()
+    tell: Callable[[str], None] = lambda text: None
+    _index: Index = field(init=False)
+    _loaded: dict[str, Trace] = field(init=False, default_factory=dict)
+    _model: DeviceModel | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._index = load_index(self.folder)
+
+    def measure(self) -> Done:
+        """Make the runs that are missing, in the order of the file, until one would not fit.
+
+        Each is booked when it is whole, so a call that is broken off loses only the run in flight.
+
+        Raises:
+            ConfigError, TraceError, PolicyError, ExecutionError, OutputError: a run cannot be made.
+            ResultError: the index is damaged, or of another device.
+            KeyboardInterrupt: the user stopped it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        measured: list[str] = []
+        for cell in self.protocol.cells:
+            for make in (self._capacity_runs, self._cell_runs):
+                for told in make(cell):
+                    if told is None:
+                        return Done(measured, self.missing())
+                    measured.append(told)
+                    self.tell(told)
+        return Done(measured, self.missing())
+
+    def missing(self) -> int:
+        """How many runs are not there yet."""
+        protocol, index = self.protocol, self._index
+        keys = dict.fromkeys(protocol.capacity_key(cell) for cell in protocol.cells)
+        found = 0
+        for key in keys:
+            entry = index.capacities.get(key)
+            found += protocol.capacity_repeats - (0 if entry is None else len(entry.runs))
+        for cell in protocol.cells:
+            booked = index.cells.get(cell.name)
+            found += protocol.repeats_of(cell) - (0 if booked is None else len(booked.runs))
+        return found
+
+    def _capacity_runs(self, cell: PlannedCell) -> Iterator[str | None]:
+        """What each missing run of the cell's capacity brought; None when there is no time."""
+        protocol, key = self.protocol, self.protocol.capacity_key(cell)
+        owner = protocol.capacity_owner(cell)
+        trace, settings = self._trace(owner), protocol.settings(owner)
+        seconds = protocol.capacity_seconds
+        entry = self._index.capacities.get(key)
+        if entry is None:
+            enough = saturating_rate(trace, settings, protocol.sizing, seconds)
+            entry = CapacityEntry(offered=protocol.overload * enough)
+            self._index.capacities[key] = entry
+        tries = 0
+        while len(entry.runs) < protocol.capacity_repeats:
+            asked = evenly(trace, settings, entry.offered, seconds)
+            path = self._free_path(key, len(entry.runs) + 1)
+            outcome = self._execute(trace, asked, path)
+            if outcome is None:
+                yield None
+                return
+            did = saturated_rate(_tables(outcome))
+            if not did.is_saturated:
+                tries += 1
+                if tries == MOST_TRIES:
+                    raise ConfigError(
+                        f"{key}: {entry.offered:.3g} requests/s do not keep the engine busy; name "
+                        "a sizing that is nearer to this device"
+                    )
+                entry.offered *= protocol.overload
+                entry.requests_per_s, entry.runs = [], []
+                self._index.write(self.folder)
+                yield f"capacity of {key}: the load was borne, once more with {entry.offered:.3g}/s"
+                continue
+            entry.requests_per_s.append(did.requests_per_s)
+            entry.runs.append(str(path.relative_to(self.folder)))
+            self._index.write(self.folder)
+            yield f"capacity of {key}: {did.requests_per_s:.3f} requests/s"
+
+    def _cell_runs(self, cell: PlannedCell) -> Iterator[str | None]:
+        """What each missing run of the cell brought; None when there is no time."""
+        capacity = self._index.capacities[self.protocol.capacity_key(cell)]
+        entry = self._index.cells.setdefault(
+            cell.name, CellEntry(rate=float(f"{cell.load * capacity.mean:.6g}"))
+        )
+        trace, settings = self._trace(cell), self.protocol.settings(cell)
+        while len(entry.runs) < self.protocol.repeats_of(cell):
+            asked = at_rate(trace, settings, entry.rate, self.protocol.seconds)
+            path = self._free_path(cell.name, len(entry.runs) + 1)
+            outcome = self._execute(trace, asked, path)
+            if outcome is None:
+                yield None
+                return
+            entry.runs.append(str(path.relative_to(self.folder)))
+            self._index.write(self.folder)
+            makespan = outcome.result.summary["makespan_s"]
+            yield f"{cell.name}, {len(entry.runs)}: {entry.rate:.3f} requests/s, {makespan:.1f} s"
+
+    def _execute(self, trace: Trace, settings: RunSettings, path: Path) -> Outcome | None:
+        """One run with its trail; None where the time left is too short for it."""
+        prepared = prepare_trace(trace, settings)
+        sized = settings.model_copy(update={"step_time": self.protocol.sizing})
+        makespan = _ended(run_policy(prepared, sized)).result.summary["makespan_s"] or 0.0
+        if LONGER * makespan + self.protocol.overhead_s > self.seconds_left():
+            return None
+        if self._model is None:
+            self._model = load_device_model(settings, self.protocol.execution())
+            self._check_device(self._model.device)
+        options = RunOptions(path, trail=True, command=self.command)
+        return _ended(execute_policy(prepared, settings, options, model=self._model))
+
+    def _check_device(self, device: str) -> None:
+        known = self._index.device
+        if known not in (None, device):
+            raise ResultError(
+                f"{self.folder} holds runs of {known}, and this is {device}: a protocol is of one "
+                "kind of device; choose another folder"
+            )
+        self._index.device = device
+
+    def _trace(self, cell: PlannedCell) -> Trace:
+        if cell.trace not in self._loaded:
+            self._loaded[cell.trace] = load_source(self.protocol.traces[cell.trace], self.traces)
+        return self._loaded[cell.trace]
+
+    def _free_path(self, name: str, number: int) -> Path:
+        """A folder for a run; what a call that was broken off left behind is passed over."""
+        plain = "".join(c if c.isalnum() or c in "-_=,." else "-" for c in name)
+        path = self.folder / RUNS / plain / str(number)
+        while path.exists():
+            number += 1
+            path = path.with_name(str(number))
+        return path
+
+
+def saturating_rate(trace: Trace, settings: RunSettings, step_time: str, seconds: float) -> float:
+    """The lowest of some rates (requests/s) that is more than the engine bears in a simulation.
+
+    Raises:
+        ConfigError: the trace is too short, or the step time wrong.
+    """
+    rate = LEAST_RATE
+    while True:
+        sized = evenly(trace, settings, rate, seconds)
+        sized = sized.model_copy(update={"step_time": step_time})
+        outcome = _ended(run_policy(prepare_trace(trace, sized), sized))
+        if saturated_rate(_tables(outcome)).is_saturated:
+            return rate
+        rate *= STEP
+
+
+def saturated_rate(run: Tables) -> Saturated:
+    """The tokens that a run did in its busy window in requests of the mean length."""
+    window = busy_window(run)
+    if window is None:
+        return Saturated(0.0, 0.0)
+    requests = run.requests
+    lengths = sum(
+        requests.column(name).to_numpy().astype(np.float64)
+        for name in ("prompt_tokens", "output_tokens")
+    )
+    rate = tokens_per_s(run, window)["total_tokens_per_s"] / float(np.mean(lengths))
+    return Saturated(rate, share_in_line(run, window))
+
+
+def _tables(outcome: Outcome) -> Tables:
+    result = outcome.result
+    return Tables(result.summary, result.requests_table, result.steps_table)
+
+
+def _ended(outcome: Outcome) -> Outcome:
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.is_interrupted:
+        raise KeyboardInterrupt
+    return outcome

@@ -1,0 +1,1 @@
+"""`validate`: measured runs against their simulation, and where the difference comes from."""

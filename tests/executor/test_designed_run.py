@@ -1,0 +1,141 @@
+"""`schedsim calibrate` on a CPU, from designed batches to a simulation: files, never the clock."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("scipy")
+
+from schedsim.costs import load_fitted
+from schedsim.experiments.design_file import read_design
+from tests.cli.commands import RESULTS, manifest, names, refused, schedsim
+
+TINY = ("--model", "tiny", "--device", "cpu", "--threads", 1, "--block-size", 8)
+SMALL = ("--max-seqs", 4, "--token-budget", 64, "--max-model-len", 256, "--blocks", 400)
+ONCE = ("--passes", 1, "--time-limit", 300)
+
+
+def ran(*arguments: object) -> list[str]:
+    """The notes of a command that went well."""
+    ended = schedsim(*arguments)
+    assert ended.exit_code == 0, ended.stderr
+    return ended.notes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`cpu.json` with its picture, and the `run` that it was fitted to."""
+    folder = tmp_path_factory.mktemp("designed")
+    notes = ran(
+        *("calibrate", *TINY, *SMALL, *ONCE, "--memory", "paged,host_blocks=100", "--seed", 3),
+        *("--out", folder / "cpu.json", "--keep", folder / "run"),
+    )
+    assert any("the design 1 times" in text for text in notes)
+    assert any(f"use it with  --step-time fitted:{folder / 'cpu.json'}" in text for text in notes)
+    return folder
+
+
+def test_it_writes_a_file_a_picture_and_the_run(folder: Path) -> None:
+    assert names(folder / "run") == RESULTS | {"design.json"}
+    content = json.loads((folder / "cpu.json").read_text())
+    assert content["file_version"] == 2
+    assert content["padding"] == {"decodes": [], "mixed": [], "max_chunks": 0}
+    regions = content["residuals"]["by_region"]
+    assert {name.split(",")[0] for name in regions} == {"prefill", "decode", "mixed"}
+    assert sum(figures["iterations"] for figures in regions.values()) == content["steps"]
+    assert content["residuals"]["cross_validated"]["iterations"] == content["steps"]
+    assert {len(quantiles) for quantiles in content["noise"].values()} == {101}
+    for name in ("tokens", "decode_requests", "prefill_attention", "swapped_blocks"):
+        assert content["ranges"][name][1] > 0
+    if (folder / "cpu.svg").exists():
+        assert (folder / "cpu.svg").read_text().startswith("<svg")
+
+
+def test_the_file_says_what_was_measured(folder: Path) -> None:
+    provenance, written = (
+        load_fitted(str(folder / "cpu.json")).file.provenance,
+        manifest(folder / "run"),
+    )
+    assert provenance["device"] == written["device"]
+    assert provenance["model"] == "tiny"
+    assert provenance["dtype"] == "float32"
+    assert provenance["threads"] == 1
+    assert provenance["block_size"] == 8
+    assert provenance["versions"]["torch"] == torch.__version__
+    (run,) = provenance["runs"]
+    assert run["policy"] == "designed batches"
+    assert run["memory"] == "paged,host_blocks=100"
+    assert run["decision_lag"] == 0
+    assert run["trace"] == "designed batches, seed 3"
+    assert run["trace_sha256"] == written["trace"]["sha256"] is not None
+    design = read_design(folder / "run")
+    assert design is not None
+    steps = pd.read_parquet(folder / "run" / "steps.parquet")
+    ran = steps[(steps["prefill_tokens"] > 0) | (steps["decode_requests"] > 0)]
+    assert run["iterations"] == len(ran) - len(design.left_out)
+    assert (design.passes, design.batches, design.skipped) == (1, design.planned, 0)
+
+
+def test_the_kept_run_gives_the_same_file(folder: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.json"
+    ran("calibrate", "--from", folder / "run", "--out", again, "--no-picture")
+    assert again.read_bytes() == (folder / "cpu.json").read_bytes()
+    assert not (tmp_path / "again.svg").exists()
+
+
+def test_a_simulation_runs_with_it(folder: Path, tmp_path: Path) -> None:
+    notes = ran(
+        *("run", "--model", "tiny", "--limit", 8, "--token-scale", 0.02, "--block-size", 8),
+        *("--max-seqs", 4, "--token-budget", 64, "--step-time", f"fitted:{folder / 'cpu.json'}"),
+        *("--step-noise", "--out", tmp_path / "run"),
+    )
+    assert not [text for text in notes if "step times" in text], "it is the engine measured"
+    assert manifest(tmp_path / "run")["step_time"]["name"] == "fitted"
+
+
+@pytest.mark.parametrize(
+    ("memory", "blocks", "moves"),
+    [
+        ("contiguous,compaction=true", 60, True),
+        ("buddy", 400, True),
+        ("vattention,tokens_per_page=32", 400, False),
+    ],
+)
+def test_other_memories_and_overlapped_decisions_are_measured(
+    memory: str, blocks: int, moves: bool, tmp_path: Path
+) -> None:
+    out = tmp_path / "cpu.json"
+    ran(
+        *("calibrate", *TINY, *SMALL, "--blocks", blocks, *ONCE, "--memory", memory),
+        *("--max-seqs", 6, "--decision-lag", 1, "--out", out, "--no-picture", "-q"),
+    )
+    content: dict[str, Any] = json.loads(out.read_text())
+    assert content["provenance"]["runs"][0]["decision_lag"] == 1
+    assert (content["ranges"]["copied_blocks"][1] > 0) == moves
+
+
+def test_what_cannot_be_done_is_one_message(folder: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "x.json")
+    assert "give either the model to measure" in refused("calibrate", *out)
+    both = ("--from", folder / "run", "--model", "tiny")
+    assert "give either the model to measure" in refused("calibrate", *both, *out)
+    kept = ("--model", "tiny", "--keep", folder / "run")
+    assert "is not empty" in refused("calibrate", *kept, *out)
+    exists = ("--model", "tiny", "--out", folder / "cpu.json")
+    assert "replace it with --force" in refused("calibrate", *exists)
+    no_time = refused("calibrate", *TINY, *SMALL, "--time-limit", 0, *out)
+    assert "iterations are too few for a fit" in no_time
+    assert "more --time-limit" in no_time
+    assert "unknown model 'tinny'" in refused("calibrate", "--model", "tinny", *out)
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for file in (folder / "run").iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes())
+    (damaged / "design.json").write_text("{")
+    told = refused("calibrate", "--from", damaged, *out)
+    assert "design.json cannot be read" in told
+    assert not (tmp_path / "x.json").exists()

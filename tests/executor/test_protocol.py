@@ -1,0 +1,126 @@
+"""A small protocol measured on a CPU in two calls, evaluated, and told in tables."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from schedsim.errors import ResultError
+from schedsim.experiments.protocol.evaluating import HELD, evaluate
+from schedsim.experiments.protocol.index import INDEX, load_index
+from schedsim.experiments.protocol.measuring import Campaign
+from schedsim.experiments.protocol.plan import Protocol, read_protocol
+from schedsim.experiments.protocol.table import markdown_of
+from tests.cli.commands import names
+
+CELLS = """\
+purpose = "development"
+seconds = 0.5
+capacity_seconds = 0.1
+capacity_repeats = 1
+overload = 15
+overhead_s = 0
+sizing = "linear:vidur-closed-form"
+
+[engine]
+model = "tiny"
+blocks = 40
+max_seqs = 2
+max_model_len = 600
+token_scale = 0.03
+
+[device]
+device = "cpu"
+threads = 1
+
+[traces.lengths]
+preset = "sharegpt"
+requests = 3000
+
+[[cells]]
+name = "near"
+trace = "lengths"
+policy = "vllm"
+load = 0.8
+kind = "near"
+choice = "both"
+
+[[cells]]
+name = "other"
+trace = "lengths"
+policy = "srtf"
+load = 0.8
+kind = "choice"
+capacity_of = "near"
+choice = "both"
+repeats = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def protocol(tmp_path_factory: pytest.TempPathFactory) -> Protocol:
+    path = tmp_path_factory.mktemp("protocol") / "cells.toml"
+    path.write_text(CELLS)
+    return read_protocol(path)
+
+
+def time_for(runs: int) -> Callable[[], float]:
+    """Seconds that are left: enough for so many runs, then none."""
+    left = iter([1e9] * runs)
+    return lambda: next(left, 0.0)
+
+
+def test_it_is_measured_in_two_calls_and_evaluated(protocol: Protocol, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    done = Campaign(protocol, state, tmp_path, time_for(2)).measure()
+    assert len(done.measured) == 2
+    assert done.missing == 2
+    first = load_index(state)
+    assert first.device is not None
+    assert len(first.capacities["lengths,vllm"].runs) == 1
+    assert len(first.cells["near"].runs) == 1
+
+    done = Campaign(protocol, state, tmp_path, time_for(99)).measure()
+    assert len(done.measured) == 2
+    assert done.missing == 0
+    index = load_index(state)
+    assert index.capacities == first.capacities
+    assert index.cells["near"].runs[0] == first.cells["near"].runs[0]
+    assert len(index.cells["near"].runs) == 2
+    assert index.cells["other"].rate == index.cells["near"].rate
+    assert index.cells["near"].rate == pytest.approx(
+        0.8 * index.capacities["lengths,vllm"].mean, rel=1e-5
+    )
+    assert Campaign(protocol, state, tmp_path, time_for(99)).measure().measured == []
+    assert names(state) == {INDEX, "runs"}
+
+    found = evaluate(protocol, state, tmp_path, "linear:vidur-closed-form", tmp_path / "out")
+    assert [row["cell"] for row in found.cells] == ["near", "other"]
+    assert [row["repeats"] for row in found.cells] == [2, 1]
+    for row in (*found.cells, *found.capacities):
+        assert row["replay_same"] is True
+    for row in found.cells:
+        assert set(row["metrics"]) == set(HELD)
+        assert row["place"] in ("margin", "spread", "beyond", "far")
+    (capacity,) = found.capacities
+    assert capacity["tokens_per_s"]["window_s"][1] > 0
+    assert {row["choice"] for row in found.choices} == {"both"}
+    assert found.missing == []
+    page = markdown_of(found, "A heading")
+    assert page.startswith("# A heading\n")
+    assert "| near | 2 | exact |" in page
+    assert "| both | end to end mean (s) |" in page
+
+
+def test_nothing_measured_is_told_and_another_device_is_refused(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    with pytest.raises(ResultError, match="holds no run of this protocol"):
+        evaluate(protocol, tmp_path, tmp_path, "roofline", tmp_path / "out")
+    index = load_index(tmp_path)
+    index.device = "another device"
+    index.write(tmp_path)
+    with pytest.raises(ResultError, match="holds runs of another device"):
+        Campaign(protocol, tmp_path, tmp_path, time_for(99)).measure()

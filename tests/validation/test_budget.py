@@ -1,0 +1,124 @@
+"""The error budget: exact for a run against itself, and always the whole error."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schedsim.experiments.validation.budget import PARTS
+from schedsim.experiments.validation.metrics import JUDGED, METRICS
+from tests.validation import runs
+from tests.validation.runs import small_trace, stored, validated
+
+POLICIES = ("vllm", "sarathi,chunk_size=64", "srtf", "static", "vllm-v0", "vtc")
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("policy", [*POLICIES, "static,batch_size=4,max_wait=0.2"])
+def test_a_run_against_itself_is_exact(policy: str, lag: int, tmp_path: Path) -> None:
+    """With host and gap of their own, so that every part of the engine's loop is gone through."""
+    time = runs.fitted(tmp_path / "time.json")
+    trace = small_trace()
+    chosen = runs.settings(policy=policy, decision_lag=lag, step_time=time)
+    run = stored(tmp_path / "run", trace, chosen)
+    (found,) = validated(tmp_path / "out", trace, [run], time).cells
+    assert all(replay.same for replay in found.replays)
+    assert all(divergence.same for divergence in found.divergences)
+    assert found.steps["p90"] < 1e-9
+    for name in METRICS:
+        for part in ("error", *PARTS):
+            value = found.budget[name][part]
+            assert value is None or abs(value) < 1e-9, (name, part)
+        agreed = found.rows[name].agreement
+        assert agreed is None or not agreed.error
+    assert found.budget["e2e_s.mean"]["error"] is not None
+    assert set(found.shifts.values()) == {0.0}
+    for figures in found.requests.values():
+        assert figures["simulated"] is not None
+        assert figures["simulated"]["p90"] == 0.0
+
+
+@settings(max_examples=12)
+@given(
+    policy=st.sampled_from(POLICIES),
+    lag=st.integers(0, 1),
+    rate=st.sampled_from([20.0, 80.0, 200.0]),
+    blocks=st.sampled_from([24, 30, 100]),
+    slower=st.floats(0.8, 1.3),
+    seed=st.integers(0, 5),
+)
+def test_the_parts_add_up_to_the_error(
+    policy: str, lag: int, rate: float, blocks: int, slower: float, seed: int
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        trace = small_trace(40, rate, seed)
+        measured = runs.fitted(folder / "measured.json")
+        chosen = runs.settings(policy=policy, decision_lag=lag, step_time=measured, blocks=blocks)
+        run = stored(folder / "run", trace, chosen)
+        other = runs.fitted(folder / "other.json", slower=slower)
+        (found,) = validated(folder / "out", trace, [run], other).cells
+        assert found.replays[0].same
+        for metric in JUDGED:
+            parts = found.budget[metric]
+            if parts["error"] is None:
+                continue
+            row = found.rows[metric]
+            assert row.agreement is not None
+            assert parts["error"] == pytest.approx(row.agreement.error, abs=1e-9)
+            assert parts["decisions"] == 0.0
+            told = [parts[part] for part in PARTS]
+            assert None not in told
+            assert sum(part or 0.0 for part in told) == pytest.approx(parts["error"], abs=1e-9)
+        share = [row["share"] for row in found.steps["by_size"]]
+        assert sum(share) == pytest.approx(found.steps["total"], abs=1e-9)
+        by_kind = [row["share"] for row in found.steps["by_kind"].values()]
+        assert sum(by_kind) == pytest.approx(found.steps["total"], abs=1e-9)
+
+
+def test_a_slower_device_is_the_step_times_fault_and_not_the_hosts(tmp_path: Path) -> None:
+    """One request at a time leaves decisions nothing to answer to."""
+    trace = small_trace(30, rate=0.05)
+    measured = runs.fitted(tmp_path / "measured.json")
+    run = stored(tmp_path / "run", trace, runs.settings(step_time=measured))
+    other = runs.fitted(tmp_path / "other.json", slower=1.1)
+    (found,) = validated(tmp_path / "out", trace, [run], other).cells
+    for metric in ("ttft_s.mean", "tpot_s.mean", "itl_s.mean", "e2e_s.mean"):
+        parts = found.budget[metric]
+        assert parts["step_time"] == pytest.approx(parts["error"], rel=1e-6)
+        assert parts["step_time"] is not None
+        assert 0.05 < parts["step_time"] < 0.1  # host and gap are as they were
+        assert parts["host_time"] == pytest.approx(0.0, abs=1e-9)
+        assert parts["feedback"] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("slower", [0.95, 1.05])
+def test_an_overloaded_engine_has_its_error_from_the_step_time(
+    slower: float, tmp_path: Path
+) -> None:
+    """Who is admitted came long before, so that arrivals do not hold back a faster device."""
+    trace = small_trace(120, rate=100.0)
+    measured = runs.fitted(tmp_path / "measured.json")
+    chosen = runs.settings(step_time=measured, blocks=400, max_seqs=8)
+    run = stored(tmp_path / "run", trace, chosen)
+    assert run.summary["stable"] is False
+    other = runs.fitted(tmp_path / "other.json", slower=slower)
+    (found,) = validated(tmp_path / "out", trace, [run], other).cells
+    parts = found.budget["e2e_s.mean"]
+    assert parts["error"] is not None
+    assert parts["feedback"] is not None
+    assert abs(parts["error"]) > 0.03
+    assert abs(parts["feedback"]) < 0.1 * abs(parts["error"])
+
+
+def test_a_closed_loop_is_not_divided(tmp_path: Path) -> None:
+    trace = small_trace(30)
+    run = stored(tmp_path / "run", trace, runs.settings(concurrency=4))
+    (found,) = validated(tmp_path / "out", trace, [run], "roofline").cells
+    parts = found.budget["e2e_s.mean"]
+    assert parts["step_time"] is None
+    assert parts["host_time"] is None
+    assert parts["feedback"] == pytest.approx(parts["error"])
+    assert found.curves == {}
