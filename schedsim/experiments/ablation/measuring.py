@@ -29,7 +29,7 @@ from schedsim.experiments.ablation.cells import (
     own_kernel,
 )
 from schedsim.experiments.ablation.serving import Served, serve
-from schedsim.experiments.ablation.setup import Pool, Setup, settings_of
+from schedsim.experiments.ablation.setup import TOKEN_BUDGET, Pool, Setup, settings_of
 from schedsim.experiments.calibration import calibrate
 from schedsim.experiments.execution import (
     DeviceModel,
@@ -77,7 +77,13 @@ def with_device_sizes(engine: RunSettings, model: DeviceModel) -> tuple[RunSetti
     Raises:
         ConfigError: there is no room.
     """
-    sizes = choose_device_sizes(engine.model_copy(update={"memory": PAGED.managers[0]}), model)
+    longest = engine.max_model_len or model.decoder.config.shape.max_model_len
+    largest = max(
+        engine.token_budget or TOKEN_BUDGET, longest
+    )  # static prompts are prefilled whole
+    sizes = choose_device_sizes(
+        engine.model_copy(update={"memory": PAGED.managers[0], "token_budget": largest}), model
+    )
     lag = 1 if model.decoder.device.type == "cuda" else 0
     told = sizes.notes[0] if sizes.notes else f"{sizes.blocks} KV blocks, as given"
     return engine.model_copy(update={"blocks": sizes.blocks, "decision_lag": lag}), told

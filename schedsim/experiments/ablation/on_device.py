@@ -16,6 +16,7 @@ from schedsim.experiments.ablation.running import (
     kept_if_stopped,
     manifest_of,
     notes_on_cells,
+    notes_on_ranges,
 )
 from schedsim.experiments.ablation.setup import Pool, Setup
 from schedsim.experiments.ablation.tables import factors_table, measured_table
@@ -78,7 +79,8 @@ def measure(
         side: answer(side, {pair.cell: rates_of(getattr(pair, side)) for pair in pairs})
         for side in ("measured", "simulated")
     }
-    notes = [*prepared.notes, *notes_on_cells(cells)]
+    simulated = [run for pair in pairs for run in pair.simulated]
+    notes = [*prepared.notes, *notes_on_cells(cells), *notes_on_ranges(simulated)]
     if directory is not None:
         directory.write_parquet("measured.parquet", measured_table(pairs, list(setup.seeds)))
         directory.write_parquet("factors.parquet", factors_table(list(burst.values())))

@@ -17,11 +17,13 @@ from schedsim.experiments.ablation.capacity import CAPACITY_CELLS, Capacities, C
 from schedsim.experiments.ablation.cells import KERNELS, Cell, Kernel, all_cells
 from schedsim.experiments.ablation.factors import CHANGES, KERNEL, Answers, answer
 from schedsim.experiments.ablation.kernels import NAMED
+from schedsim.experiments.ablation.serving import Served
 from schedsim.experiments.ablation.setup import Pool, Setup, Workload, find_pool
 from schedsim.experiments.ablation.tables import cells_table, factors_table
 from schedsim.predictors import make_predictor
 from schedsim.results.directory import RunDirectory
 from schedsim.results.manifest import package_version
+from schedsim.sweep.traces import RECIPE
 from schedsim.traces.trace import Trace
 
 SCHEMA_VERSION = 1
@@ -79,7 +81,7 @@ def prepare(setup: Setup) -> Prepared:
     workload = Workload(setup, pool.longest)
     draws = [workload.draw(seed) for seed in setup.seeds]
     make_predictor(setup.noise, np.random.default_rng(0), draws[0].output_tokens)
-    return Prepared(setup, pool, draws, [*on_time, *notes, *_on_draws(draws)])
+    return Prepared(setup, pool, draws, [*on_time, *notes, *_on_draws(setup, draws)])
 
 
 def ablate(
@@ -201,9 +203,14 @@ def _on_step_time(setup: Setup, kernel: Kernel) -> list[str]:
     return notes
 
 
-def _on_draws(draws: Sequence[Trace]) -> list[str]:
+def _on_draws(setup: Setup, draws: Sequence[Trace]) -> list[str]:
     """What of the trace is not there."""
     notes = []
+    if not setup.trace.startswith(f"{RECIPE}:"):
+        notes.append(
+            f"requests are drawn from {setup.trace} with replacement, and of them lengths alone: "
+            "no arrivals, limits, sessions or shared prefixes"
+        )
     dropped = sum(draw.source.rows_read - len(draw) for draw in draws)
     if dropped:
         read = sum(draw.source.rows_read for draw in draws)
@@ -215,7 +222,7 @@ def _on_draws(draws: Sequence[Trace]) -> list[str]:
 
 
 def notes_on_cells(cells: Cells) -> list[str]:
-    """What some cells did not serve, and where their step times are beyond what was measured."""
+    """What some cells did not serve, and `notes_on_ranges`."""
     missing: dict[str, int] = {}
     for cell, filled in cells.items():
         count = sum(run.not_served for run in filled.runs)
@@ -226,14 +233,10 @@ def notes_on_cells(cells: Cells) -> list[str]:
         for name, count in missing.items()
         if count
     ]
-    beyond = [
-        note
-        for filled in cells.values()
-        for run in filled.runs
-        for note in run.notes
-        if note.startswith("step times of ")
-    ]
-    if beyond:
-        runs = sum(len(filled.runs) for filled in cells.values())
-        notes.append(f"{beyond[0]}; the like in {len(beyond)} of {runs} runs")
-    return notes
+    return notes + notes_on_ranges([run for filled in cells.values() for run in filled.runs])
+
+
+def notes_on_ranges(runs: Sequence[Served]) -> list[str]:
+    """That batches of some runs are beyond what their step time was fitted to."""
+    beyond = [note for run in runs for note in run.notes if note.startswith("step times of ")]
+    return [f"{beyond[0]}; the like in {len(beyond)} of {len(runs)} runs"] if beyond else []
