@@ -78,9 +78,8 @@ def with_device_sizes(engine: RunSettings, model: DeviceModel) -> tuple[RunSetti
         ConfigError: there is no room.
     """
     longest = engine.max_model_len or model.decoder.config.shape.max_model_len
-    largest = max(
-        engine.token_budget or TOKEN_BUDGET, longest
-    )  # static prompts are prefilled whole
+    # A static batch prefills whole prompts, however small the budget.
+    largest = max(engine.token_budget or TOKEN_BUDGET, longest)
     sizes = choose_device_sizes(
         engine.model_copy(update={"memory": PAGED.managers[0], "token_budget": largest}), model
     )

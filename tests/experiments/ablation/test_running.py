@@ -179,6 +179,7 @@ def test_a_file_is_drawn_from_with_replacement(tmp_path: Path) -> None:
         assert not draw.arrival.any()
     assert drawn[0].prompt_tokens.tolist() == drawn[2].prompt_tokens.tolist()
     assert drawn[0].prompt_tokens.tolist() != drawn[1].prompt_tokens.tolist()
+    assert any("with replacement" in note for note in prepare(setup).notes)
 
 
 def test_requests_beyond_the_context_are_left_out_of_every_cell_and_told() -> None:
