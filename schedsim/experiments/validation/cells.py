@@ -44,11 +44,17 @@ class Cell:
         chosen = self.settings
         assert chosen.blocks is not None, "a cell's sizes are those that came out"
         slots = chosen.blocks * chosen.block_size
-        return chosen.model, slots, chosen.max_seqs, chosen.concurrency
+        return chosen.model, slots, chosen.max_seqs, chosen.concurrency, self.ran_on
+
+    @property
+    def ran_on(self) -> dict[str, Any]:
+        """The kind of device, and what else than settings the time of an iteration depends on."""
+        return _ran_on(self.runs[0])
 
 
 def make_cells(runs: Sequence[StoredRun], trace: Trace) -> list[Cell]:
-    """Runs of `trace` by what was asked for, in the order in which each cell was first named.
+    """Runs of `trace` by what was asked for and what ran it, in the order in which each cell was
+    first named.
 
     Raises:
         TraceError: a run served another trace, or read it otherwise.
@@ -113,12 +119,23 @@ def settings_of(run: StoredRun) -> RunSettings:
 
 
 def _asked(run: StoredRun) -> dict[str, Any]:
-    return {name: value for name, value in run.manifest["config"].items() if name != "resolved"}
+    config = run.manifest["config"]
+    asked = {name: value for name, value in config.items() if name != "resolved"}
+    return asked | _ran_on(run)
+
+
+def _ran_on(run: StoredRun) -> dict[str, Any]:
+    """Not which card of a kind: repeats may be of two. Threads count where they compute."""
+    execution = run.manifest.get("execution") or {}
+    names = ["weights", "dtype", "attention", "temperature"]
+    if str(execution.get("device")).startswith("cpu"):
+        names.append("threads")
+    return {"device": run.manifest.get("device")} | {name: execution.get(name) for name in names}
 
 
 def _check_alike(first: StoredRun, run: StoredRun) -> None:
     one, other = (dict(r.manifest["config"].get("resolved") or {}) for r in (first, run))
-    for name in one.keys() | other.keys():
+    for name in sorted(one.keys() | other.keys()):
         if name != "policy" and one.get(name) != other.get(name):
             raise ConfigError(
                 f"{first.path} and {run.path} were asked for alike and came out with "
