@@ -48,6 +48,15 @@ def test_a_latency_that_no_load_brings_has_no_shift() -> None:
     assert load_shift([Curve(0.1, list(FACTORS))]) is None
 
 
+def test_a_curve_that_does_not_depend_on_the_load_has_a_shift_only_where_it_is_right() -> None:
+    flat = [3.0] * len(FACTORS)
+    assert load_shift([Curve(3.0, flat)]) == 0.0
+    assert load_shift([Curve(4.0, flat)]) is None
+    noisy = [3.0 + (1e-9 if place % 2 else 0.0) for place in range(len(FACTORS))]
+    assert load_shift([Curve(4.0, noisy)]) is None
+    assert load_shift([Curve(4.0, flat), Curve(1.05, list(FACTORS))]) == pytest.approx(0.05)
+
+
 @given(VALUES, VALUES, st.sampled_from(["e2e_s.mean", "output_tokens_per_s"]))
 def test_regret_is_never_below_0_and_is_0_for_the_right_order(
     measured: list[float], simulated: list[float], metric: str
