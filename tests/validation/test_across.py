@@ -124,6 +124,25 @@ def test_only_an_engine_with_a_line_has_a_capacity(tmp_path: Path) -> None:
             assert agreed.verdict == "equivalent"
 
 
+def test_policies_are_not_ranked_by_what_took_no_time(tmp_path: Path) -> None:
+    """A prefill alone costs something here, so that tokens of most requests come at once."""
+    (tmp_path / "time.toml").write_text(
+        "base_ms = 0\nprefill_token_ms = 0.05\ndecode_request_ms = 0\n"
+        "prefill_attention_ms = 0\ndecode_context_ms = 0\n"
+    )
+    time = f"linear:{tmp_path / 'time.toml'}"
+    trace = small_trace(rate=2.0)
+    runs = [
+        stored(tmp_path / policy, trace, settings(policy=policy, step_time=time))
+        for policy in ("vllm", "srtf")
+    ]
+    found = validated(tmp_path / "out", trace, runs, time)
+    assert found.cells[0].rows["itl_s.p50"].mean == 0.0
+    ranked = {choice.metric for choice in found.choices}
+    assert "e2e_s.mean" in ranked
+    assert "itl_s.p50" not in ranked
+
+
 def test_policies_and_rates_are_put_together(tmp_path: Path) -> None:
     trace = small_trace()
     asked = {

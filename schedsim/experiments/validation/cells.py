@@ -62,9 +62,7 @@ def make_cells(runs: Sequence[StoredRun], trace: Trace) -> list[Cell]:
         ConfigError: the repeats of a cell came out with other sizes.
     """
     for place, run in enumerate(runs):
-        if any(run.steps_sha256 == other.steps_sha256 for other in runs[:place]) or any(
-            run.path == other.path for other in runs[:place]
-        ):
+        if any(run.path == other.path or _is_copy(run, other) for other in runs[:place]):
             raise ResultError(f"{run.path} is there twice; give each run once")
         _check_trace(run, trace)
     groups: list[list[StoredRun]] = []
@@ -116,6 +114,11 @@ def settings_of(run: StoredRun) -> RunSettings:
             asked = ROOFLINE
         settings = settings.model_copy(update={"estimator": asked})
     return settings
+
+
+def _is_copy(run: StoredRun, other: StoredRun) -> bool:
+    """Equal steps alone may be those of two policies in a simulation."""
+    return run.steps_sha256 == other.steps_sha256 and _asked(run) == _asked(other)
 
 
 def _asked(run: StoredRun) -> dict[str, Any]:
