@@ -79,10 +79,9 @@ def capacity_table(capacity: Capacity) -> Table:
     window = capacity.window
     rows = []
     for name, agreed in capacity.agreements.items():
-        measured = capacity.measured[name]
         label, unit = LABELS[name]
-        mean = sum(measured) / len(measured)
-        values = (format_figure(v, unit) for v in (mean, capacity.simulated[name]))
+        both = (capacity.mean(name), capacity.simulated[name])
+        values = (format_figure(value, unit) for value in both)
         rows.append([label, *values, *_judged(agreed)])
     heading = f"saturated, {window.start:.1f} to {window.end:.1f} s"
     return Table([heading, "measured", "simulated", *_JUDGED_BY], rows)

@@ -76,8 +76,11 @@ def time_for(runs: int) -> Callable[[], float]:
 
 def test_it_is_measured_in_two_calls_and_evaluated(protocol: Protocol, tmp_path: Path) -> None:
     state = tmp_path / "state"
-    done = Campaign(protocol, state, tmp_path, time_for(2)).measure()
+    told: list[str] = []
+    done = Campaign(protocol, state, tmp_path, time_for(2), tell=told.append).measure()
     assert len(done.measured) == 2
+    assert told[:-1] == done.measured
+    assert "no time left for near, which is taken to need" in told[-1]
     assert done.missing == 2
     first = load_index(state)
     assert first.device is not None
