@@ -272,7 +272,7 @@ def _shared(found: Shared | None, what: str) -> str:
 def _shifts_in_words(shifts: dict[str, float | None]) -> list[str]:
     if not shifts:
         return []
-    ends = f"outside {FACTORS[0] - 1:+.0%} to {FACTORS[-1] - 1:+.0%}"
+    ends = f"none from {FACTORS[0] - 1:+.0%} to {FACTORS[-1] - 1:+.0%}"
     told = (
         f"{LABELS[name][0].partition(' (')[0]} {ends if x is None else f'{100 * x:+.1f} %'}"
         for name, x in shifts.items()

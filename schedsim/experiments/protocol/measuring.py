@@ -56,8 +56,11 @@ class Done(NamedTuple):
 
 @dataclass(slots=True)
 class Campaign:
-    """The runs of a protocol in a folder. `seconds_left` says how much time this call has; `tell` is
-    given each run in words, and at last what there was no time for."""
+    """The runs of a protocol in a folder.
+
+    `seconds_left` says how much time this call has; `tell` is given each run in words, and at last
+    what there was no time for.
+    """
 
     protocol: Protocol
     folder: Path

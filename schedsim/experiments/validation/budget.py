@@ -35,8 +35,8 @@ Summary = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Stages:
     """One run's summaries on the way from measured to simulated; the middle ones are None where
-    decisions cannot be held while times change: in a closed loop, or where the replay was not exact,
-    which is None then, too.
+    decisions cannot be held while times change: in a closed loop, or where the replay, then None as
+    well, was not exact.
     """
 
     measured: Summary

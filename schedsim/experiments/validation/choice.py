@@ -32,7 +32,8 @@ class Choice:
 
     @property
     def is_real(self) -> bool:
-        """Whether following the simulator cost more than the repeats differ."""
+        """Whether following the simulator cost more than the repeats differ; without repeats any
+        cost counts."""
         return self.regret > (self.spread or 0.0)
 
     def as_json(self) -> dict[str, Any]:
