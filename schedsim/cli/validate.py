@@ -212,8 +212,12 @@ def _check_before_executing(settings: Sequence[RunSettings], step_time: str) -> 
             "name the policies to execute with --policy, or measured runs, the --out of a "
             "`schedsim execute`, with --from RUN_DIR"
         )
-    for chosen in settings:
+    for place, chosen in enumerate(settings):
         make_policy(chosen.policy)
+        if any(chosen.policy == other.policy for other in settings[:place]):
+            raise ConfigError(
+                f"--policy {chosen.policy} is there twice; --repeats N executes it N times"
+            )
     model, gpu = load_model(settings[0].model), load_gpu(settings[0].gpu)
     make_step_cost(step_time, model, gpu)
     require_torch()
