@@ -248,3 +248,31 @@ def test_what_is_no_finished_run_is_one_message(runs: Path, tmp_path: Path) -> N
     (without / "manifest.json").write_text("{")
     assert "manifest.json cannot be read" in said(without)
     assert not (tmp_path / "out.json").exists()
+
+
+def test_a_file_is_not_lost_under_its_picture(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fitted.svg"
+    given = ("calibrate", "--from", runs / "heavy", "--out", out)
+    assert "the picture gets this name" in refused(*given)
+    assert not out.exists()
+    assert schedsim(*given, "--no-picture").exit_code == 0
+    assert load_fitted(str(out)).model == "llama-3-8b"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--keep", "kept"),
+        ("--device", "cuda"),
+        ("--time-limit", 240),
+        ("--seed", 0),
+        ("--memory", "paged"),
+    ],
+)
+def test_what_is_measured_cannot_be_said_beside_runs(
+    option: tuple[object, ...], runs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "fitted.json"
+    said = refused("calibrate", "--from", runs / "heavy", "--out", out, *option)
+    assert f"{option[0]} is for measuring; with --from all settings are those of the runs" in said
+    assert not out.exists()
