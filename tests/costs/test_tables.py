@@ -316,7 +316,22 @@ BAD: dict[str, tuple[dict[str, list[str]], str]] = {
     "no column": ({"dense.csv": ["layer,time_us", "a,1"]}, "dense.csv: no column tokens; needed"),
     "no rows": (drop("per_sequence.csv", lambda _: False), "per_sequence.csv: no rows"),
     "no number": (add("dense.csv", "qkv_proj,4,fast"), "line 47: time_us='fast' is not a number"),
-    "a short line": (add("dense.csv", "qkv_proj,4"), "line 47: time_us=None is not a number"),
+    "a short line": (
+        add("dense.csv", "qkv_proj,4"),
+        "line 47: too few values for the columns layer,tokens,time_us",
+    ),
+    "a short line, labels last": (
+        {"dense.csv": ["tokens,time_us,layer", "1,2.5,qkv_proj", "2,2.5"]},
+        "line 3: too few values for the columns tokens,time_us,layer",
+    ),
+    "a comma in a number": (
+        add("dense.csv", "qkv_proj,4,1,234"),
+        "line 47: too many values for the columns layer,tokens,time_us",
+    ),
+    "after an empty line": (
+        {"dense.csv": [lines()["dense.csv"][0], "", *lines()["dense.csv"][1:], "qkv_proj,4,fast"]},
+        "line 48: time_us='fast' is not a number",
+    ),
     "negative": (add("dense.csv", "qkv_proj,4,-1"), "line 47: time_us='-1' is not a number from 0"),
     "endless": (add("attention.csv", "0,0,1,9,inf"), "time_us='inf' is not a number from 0"),
     "half a token": (add("dense.csv", "qkv_proj,4.5,1"), "tokens='4.5' is not a whole number"),
