@@ -236,6 +236,20 @@ class EngineLoop:
             f"arrive, and wake_at says no time; first in line: {_first(scheduler)}"
         )
 
+    def close(self) -> None:
+        """Write down who has not ended: `ended` has all then, in the order of their release last."""
+        for request in self.live.values():
+            self.ended.add(request)
+        self.live.clear()
+
+    def check(self) -> None:
+        """Assert that every iteration and every request is written down whole and once; O(all)."""
+        self._steps.check()
+        self.ended.check()
+        ended = self.ended.column("id").tolist()
+        assert len(set(ended)) == len(ended), "a request ended twice"
+        assert self.live.keys().isdisjoint(ended), "a request lives and has ended"
+
     # ---- inside
 
     def _repeat(self, batch: Batch, now: float, pace: Pace) -> float:
@@ -339,7 +353,8 @@ class EngineLoop:
         self._scheduler.rejected.clear()
 
     def _end(self, request: Request, now: float) -> None:
-        self.ended.add(self.live.pop(request.id))
+        self.ended.add(request)
+        del self.live[request.id]
         self._load.ended(request, now)
 
     def _watch_for_livelock(self, batch: Batch) -> None:

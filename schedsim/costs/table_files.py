@@ -132,7 +132,9 @@ def _read(path: Path, labels: Sequence[str], sizes: Sequence[str], value: str) -
         where = f"{path}, line {number}"
         if None in line or None in line.values():
             columns = ",".join(reader.fieldnames or ())
-            raise ConfigError(f"{where}: too {'many' if None in line else 'few'} values for the columns {columns}")
+            raise ConfigError(
+                f"{where}: too {'many' if None in line else 'few'} values for the columns {columns}"
+            )
         size = [_size(line[name], name, where) for name in sizes]
         key = (*(line[name] for name in labels), *size)
         if key in rows:
