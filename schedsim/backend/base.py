@@ -74,7 +74,7 @@ class Backend(ABC):
 
     @property
     def ended(self) -> RequestLog:
-        """The requests that have finished or were refused; after `record` all that were released."""
+        """The requests that have finished or were refused; after `record` all released ones."""
         return self._loop.ended
 
     @property

@@ -237,7 +237,7 @@ class EngineLoop:
         )
 
     def close(self) -> None:
-        """Write down who has not ended: `ended` has all then, in the order of their release last."""
+        """Write down who has not ended, in the order of their release: `ended` has all then."""
         for request in self.live.values():
             self.ended.add(request)
         self.live.clear()
