@@ -10,7 +10,7 @@ import numpy.typing as npt
 from schedsim.costs.features import FEATURES, UNPADDED, Padding
 from schedsim.costs.fitted_file import FittedFile
 from schedsim.errors import ResultError
-from schedsim.experiments.design_file import is_counted
+from schedsim.experiments.design_file import DESIGN, DESIGNED, is_counted
 from schedsim.experiments.fitting import KNOTS, STRAIGHT, fit, fitted_periods
 from schedsim.experiments.iterations import (
     KINDS,
@@ -55,20 +55,29 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     Raises:
         ConfigError: runs of different models, devices or block sizes, or the same run twice; or
             scipy is not installed.
-        ResultError: too few iterations, or steps without the columns that it takes.
+        ResultError: too few iterations, or none that took time; steps without the columns that it
+            takes; designed batches without the file that says what counts.
     """
     require_scipy()
     check_alike(runs)
     each = []
     for run in runs:
+        if _is_designed(run) and not (run.path / DESIGN).is_file():
+            raise ResultError(
+                f"{run.path} has run designed batches and lacks {DESIGN}, which says what of them "
+                "counts; calibrate anew"
+            )
         found = iterations_of(run)
         each.append(found.take(is_counted(run.path, found.row)))
     iterations = joined(each)
+    where = ", ".join(DESIGNED if _is_designed(run) else str(run.path) for run in runs)
     if len(iterations) < LEAST_ITERATIONS:
         raise ResultError(
-            f"{', '.join(str(run.path) for run in runs)}: {len(iterations)} iterations are too few "
-            f"for a fit, {LEAST_ITERATIONS} are the least; give longer runs, or more --time-limit"
+            f"{where}: {len(iterations)} iterations are too few for a fit, {LEAST_ITERATIONS} are "
+            "the least; give longer runs, or more --time-limit"
         )
+    if not iterations.period.any():
+        raise ResultError(f"{where}: no iteration took any time, so there is nothing to fit")
     straight = _choose_straight(iterations)
     held_out = held_out_periods(iterations, straight)
     parts = fit(iterations, straight)
@@ -114,7 +123,7 @@ def error_figures(fitted: Floats, measured: Floats) -> Figures:
 
 
 def by_kind(fitted: Floats, iterations: Iterations) -> dict[str, Figures]:
-    """`error_figures` of prefill, decode and mixed iterations apart."""
+    """`error_figures` of the iterations of each of `KINDS`."""
     kind, measured = iterations.kind, iterations.period
     return {
         name: error_figures(fitted[kind == place], measured[kind == place])
@@ -138,6 +147,10 @@ def held_out_periods(
         parts = fit(iterations.take(~rows), straight)
         fitted[rows] = fitted_periods(parts, iterations.take(rows))
     return fitted
+
+
+def _is_designed(run: StoredRun) -> bool:
+    return bool(run.manifest["config"].get("policy") == DESIGNED)
 
 
 def _choose_straight(iterations: Iterations) -> float:

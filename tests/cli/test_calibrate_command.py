@@ -276,3 +276,14 @@ def test_what_is_measured_cannot_be_said_beside_runs(
     said = refused("calibrate", "--from", runs / "heavy", "--out", out, *option)
     assert f"{option[0]} is for measuring; with --from all settings are those of the runs" in said
     assert not out.exists()
+
+
+def test_runs_in_which_nothing_took_time_are_one_message(tmp_path: Path) -> None:
+    keys = "base prefill_token decode_request prefill_attention decode_context"
+    (tmp_path / "zero.toml").write_text("".join(f"{key}_ms = 0\n" for key in keys.split()))
+    run = ("run", "--limit", 40, "--step-time", f"linear:{tmp_path / 'zero.toml'}")
+    assert schedsim(*run, "--out", tmp_path / "run").exit_code == 0
+    out = tmp_path / "fitted.json"
+    said = refused("calibrate", "--from", tmp_path / "run", "--out", out)
+    assert "no iteration took any time" in said
+    assert not out.exists()

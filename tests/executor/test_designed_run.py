@@ -129,6 +129,7 @@ def test_what_cannot_be_done_is_one_message(folder: Path, tmp_path: Path) -> Non
     assert "replace it with --force" in refused("calibrate", *exists)
     no_time = refused("calibrate", *TINY, *SMALL, "--time-limit", 0, *out)
     assert "iterations are too few for a fit" in no_time
+    assert "designed batches: " in no_time, "no folder that is gone"
     assert "more --time-limit" in no_time
     assert "unknown model 'tinny'" in refused("calibrate", "--model", "tinny", *out)
     damaged = tmp_path / "damaged"
@@ -139,3 +140,6 @@ def test_what_cannot_be_done_is_one_message(folder: Path, tmp_path: Path) -> Non
     told = refused("calibrate", "--from", damaged, *out)
     assert "design.json cannot be read" in told
     assert not (tmp_path / "x.json").exists()
+    (damaged / "design.json").unlink()
+    told = refused("calibrate", "--from", damaged, *out)
+    assert f"{damaged} has run designed batches and lacks design.json" in told
