@@ -31,7 +31,8 @@ LEAST_ITERATIONS = 20
 FOLDS = 5
 
 NOISE_RANKS = 101
-"""Quantiles of measured / fitted that the file keeps, at ranks 0, 1 %, …, 100 %."""
+"""Quantiles of measured / fitted that the file keeps, at ranks 0, 1 %, …, 100 %; but see
+`noise_quantiles` for the two ends."""
 
 _DEPENDENT = 1e-3
 _HARD_TO_TELL = 100.0
@@ -189,12 +190,27 @@ def _noise(fitted: Floats, iterations: Iterations) -> dict[str, list[float]]:
     """Quantiles of measured / fitted by kind, of those kinds that have iterations enough."""
     ratio = iterations.period / _positive(fitted)
     kind = iterations.kind
-    ranks = np.linspace(0, 1, NOISE_RANKS)
     return {
-        name: [float(f"{value:.6g}") for value in np.quantile(ratio[kind == place], ranks)]
+        name: [float(f"{value:.6g}") for value in noise_quantiles(ratio[kind == place])]
         for place, name in enumerate(KINDS)
         if np.count_nonzero(kind == place) >= LEAST_ITERATIONS
     }
+
+
+def noise_quantiles(ratio: Floats) -> Floats:
+    """The quantiles of `ratio` at `NOISE_RANKS` even ranks, to be drawn from in straight lines.
+
+    The first and the last are no extremes: a straight line to one pause in ten thousand iterations
+    would make a pause of half its length of one in two hundred. They are where the mean of the line
+    is that of the values in that share, and not beyond the extreme.
+    """
+    values = np.quantile(ratio, np.linspace(0, 1, NOISE_RANKS))
+    ordered = np.sort(ratio)
+    share = -(-len(ordered) // (NOISE_RANKS - 1))
+    low, high = float(ordered[:share].mean()), float(ordered[-share:].mean())
+    values[0] = np.clip(2 * low - values[1], values[0], values[1])
+    values[-1] = np.clip(2 * high - values[-2], values[-2], values[-1])
+    return values
 
 
 def _time_shares(iterations: Iterations) -> dict[str, float]:
