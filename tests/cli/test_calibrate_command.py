@@ -176,6 +176,9 @@ def test_a_run_beyond_what_was_measured_is_noted_once(runs: Path, tmp_path: Path
     assert (
         "note: step times were fitted to KV blocks of 16 tokens; here they have 32" in ended.notes
     )
+    several = ("run", "--limit", 5, "--tensor-parallel", 2, "--step-time", f"fitted:{out}")
+    note = "note: step times were fitted with --tensor-parallel 1; here it is 2"
+    assert note in schedsim(*several).notes
 
 
 def test_a_fit_to_another_model_is_noted_once(runs: Path, tmp_path: Path) -> None:
