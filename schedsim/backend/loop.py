@@ -150,12 +150,17 @@ class EngineLoop:
         except SchedsimError:  # a hook's; the books are whole all the same, so the record is to be
             self._settle(scheduler.last_completion, start, end)
             raise
-        self._settle(completion, start, end)
+        if completion.finished or scheduler.rejected or self.observers:
+            self._settle(completion, start, end)
         if self._check_every is not None and batch.iteration % self._check_every == 0:
             scheduler.check()
         if self._progress is not None and batch.iteration % self._progress_every == 0:
             self._progress(end, len(self.ended))
-        self._watch_for_livelock(batch)
+        self._idle_wakes = 0
+        if batch.sampled:
+            self._futile_preemptions = 0
+        elif batch.preempted:
+            self._watch_for_livelock(batch)
 
     def run_ahead(self, batch: Batch, now: float, pace: Pace) -> float:
         """Run what is known to follow `batch`, which ended last.
@@ -358,17 +363,14 @@ class EngineLoop:
         self._load.ended(request, now)
 
     def _watch_for_livelock(self, batch: Batch) -> None:
-        self._idle_wakes = 0
-        if batch.sampled:
-            self._futile_preemptions = 0
-        elif batch.preempted:
-            self._futile_preemptions += len(batch.preempted)
-            if self._futile_preemptions >= MAX_FUTILE_PREEMPTIONS:
-                raise PolicyError(
-                    f"livelock: policy {self._scheduler.policy.name!r} preempted "
-                    f"{self._futile_preemptions} times up to iteration {batch.iteration} "
-                    f"without one output token; last request {batch.preempted[-1].id}"
-                )
+        """Count what a batch that emits nothing preempts."""
+        self._futile_preemptions += len(batch.preempted)
+        if self._futile_preemptions >= MAX_FUTILE_PREEMPTIONS:
+            raise PolicyError(
+                f"livelock: policy {self._scheduler.policy.name!r} preempted "
+                f"{self._futile_preemptions} times up to iteration {batch.iteration} "
+                f"without one output token; last request {batch.preempted[-1].id}"
+            )
 
 
 def _first(scheduler: Scheduler) -> str:

@@ -77,6 +77,8 @@ class TRTLLM(Policy):
         step.run_running()
         prompts = step.prefilling
         held = len(prompts)
+        if not held and (step.seats <= 0 or not step.num_waiting):
+            return
         if not step.preempted:
             prompts += self._candidates(step, prompts)
         shares = self._shares([self._left(request, step) for request in prompts], step)
@@ -129,16 +131,19 @@ class TRTLLM(Policy):
     def _candidates(self, step: Step, under_way: list[Request]) -> list[Request]:
         """The waiting requests that have memory beside each other, by arrival."""
         blocks, seats = step.free_blocks, step.seats
-        produced = {self._missing(request, step) for request in under_way} - {None}
+        produced: set[int | None] = set()
+        if step.has_prefix_cache:
+            produced = {self._missing(request, step) for request in under_way} - {None}
         found: list[Request] = []
         for request in self._in_line():
             if len(found) >= seats or step.tokens_left <= 0:
                 break
-            key = self._missing(request, step)
-            if key in produced:
-                continue
-            if key is not None:
-                produced.add(key)
+            if step.has_prefix_cache:
+                key = self._missing(request, step)
+                if key in produced:
+                    continue
+                if key is not None:
+                    produced.add(key)
             blocks -= step.blocks_to_admit(request, self._room(request))
             if blocks < 0:
                 break

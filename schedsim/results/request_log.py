@@ -40,11 +40,15 @@ class ReleasedRequest(NamedTuple):
 
 
 TIMES = ("arrival", "released", "admitted", "first_token", "finished", "requeue_s")
-_row_of = attrgetter(*ReleasedRequest._fields)
+_row_of = attrgetter(
+    *("_generated" if name == "num_generated_tokens" else name for name in ReleasedRequest._fields)
+)
 
 
 class RequestLog:
     """Requests in the order in which they ended; `add` each once, when nothing of it changes more.
+
+    None decodes any more, so what it has emitted is real.
 
     A status that is none of `STATUSES` counts as `UNFINISHED`. Eight bytes a value.
     """
