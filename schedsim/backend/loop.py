@@ -242,7 +242,10 @@ class EngineLoop:
         )
 
     def close(self) -> None:
-        """Write down who has not ended, in the order of their release: `ended` has all then."""
+        """Write down who has not ended, in the order of their release: `ended` has all then.
+
+        After the scheduler's `finish_log`, which makes the progress of decodes real.
+        """
         for request in self.live.values():
             self.ended.add(request)
         self.live.clear()
