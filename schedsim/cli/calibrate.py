@@ -177,7 +177,7 @@ def calibrate(
             stored = [_measured(context.params, folder, quiet)]
             calibration = _fitted(stored, quiet)
             if not quiet:
-                _remark_on_design(folder)
+                _remark_on_design(folder, passes)
     _write(calibration, out, picture)
     if as_json:
         typer.echo(out.read_text(encoding="utf-8"), nl=False)
@@ -249,13 +249,14 @@ def _print(calibration: Calibration) -> None:
         console.print(regions)
 
 
-def _remark_on_design(folder: Path) -> None:
+def _remark_on_design(folder: Path, passes: int) -> None:
     design = read_design(folder)
     assert design is not None, "a run of designed batches has a design"
     whole = f"the design {design.passes} times" if design.passes else "not the whole design"
+    bound = "--time-limit" if design.passes < passes else "--passes"
     note(
         f"measured {design.batches:,} batches, {whole} ({design.planned:,} batches); "
-        "more --time-limit measures more"
+        f"more {bound} measures more"
     )
     if design.skipped:
         note(f"{design.skipped:,} batches found no room in the cache and were left out")

@@ -75,7 +75,7 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     if len(iterations) < LEAST_ITERATIONS:
         raise ResultError(
             f"{where}: {len(iterations)} iterations are too few for a fit, {LEAST_ITERATIONS} are "
-            "the least; give longer runs, or more --time-limit"
+            "the least; give longer runs, or more --time-limit and --passes"
         )
     if not iterations.period.any():
         raise ResultError(f"{where}: no iteration took any time, so there is nothing to fit")

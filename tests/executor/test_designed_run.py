@@ -34,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("calibrate", *TINY, *SMALL, *ONCE, "--memory", "paged,host_blocks=100", "--seed", 3),
         *("--out", folder / "cpu.json", "--keep", folder / "run"),
     )
-    assert any("the design 1 times" in text for text in notes)
+    (measured,) = [text for text in notes if "the design 1 times" in text]
+    assert "more --passes measures more" in measured
     assert any(f"use it with  --step-time fitted:{folder / 'cpu.json'}" in text for text in notes)
     return folder
 
