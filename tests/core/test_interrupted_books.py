@@ -19,9 +19,11 @@ EVERY = 37
 """A prime, so that interrupts fall on all lines of a loop."""
 
 
-def backend_of(requests: int = 9) -> Simulation:
-    settings = make_settings(policy="vllm-v0", blocks=200, rate_scale=20.0)
-    trace = prepare_trace(limit(sample_trace(), requests), settings)
+def backend_of(decision_lag: int = 0) -> Simulation:
+    settings = make_settings(
+        policy="vllm-v0", blocks=200, rate_scale=20.0, decision_lag=decision_lag
+    )
+    trace = prepare_trace(limit(sample_trace(), 9), settings)
     backend = prepare_run(trace, settings).backend
     assert isinstance(backend, Simulation)
     return backend
@@ -78,11 +80,28 @@ def test_a_run_that_is_broken_off_anywhere_is_whole_or_known_not_to_be(
     assert broken > 20, "some lines are in the middle of a row"
 
 
+@pytest.mark.parametrize("decision_lag", [0, 1])
+def test_a_run_that_is_stopped_is_the_first_part_of_the_whole(decision_lag: int) -> None:
+    def steps_up_to(last: int) -> tuple[bool, int, list[float]]:
+        backend = backend_of(decision_lag)
+        backend.observe(Stop(backend, last))
+        came_to_its_end = backend.run()
+        assert backend.books_hold()
+        record = backend.record()
+        assert len(list(record.requests)) == backend.num_released
+        return came_to_its_end, len(record.steps), record.steps.column("end").tolist()
+
+    came_to_its_end, number, ends = steps_up_to(10**9)
+    assert came_to_its_end
+    for last in range(0, number - 1, 41):
+        assert steps_up_to(last) == (False, last + 1, ends[: last + 1])
+
+
 def test_a_record_is_the_same_when_asked_once_more() -> None:
     backend = backend_of()
-    rows = []
-    backend._loop.observers += (Stop(backend),)
+    backend.observe(Stop(backend, 4))
     assert not backend.run()
+    rows = []
     for _ in range(2):
         record = backend.record("stopped")
         rows.append((list(record.requests), record.steps.column("end").tolist()))
@@ -91,14 +110,15 @@ def test_a_record_is_the_same_when_asked_once_more() -> None:
 
 
 class Stop:
-    """Stops a run after its fifth iteration."""
+    """An observer that stops a run after an iteration."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, last: int) -> None:
         self._backend = backend
+        self._last = last
 
     def scheduled(self, scheduler: object, batch: object, arrived: object) -> None:
         pass
 
     def completed(self, scheduler: object, completion: Any, start: float, end: float) -> None:
-        if completion.batch.iteration == 4:
+        if completion.batch.iteration == self._last:
             self._backend.stop()
