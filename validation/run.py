@@ -21,6 +21,7 @@ from schedsim.cli.side_by_side import note
 from schedsim.cli.validate import parse_margins
 from schedsim.errors import OutputError
 from schedsim.experiments.protocol.evaluating import evaluate as evaluate_protocol
+from schedsim.experiments.protocol.evaluating import num_validations
 from schedsim.experiments.protocol.measuring import Campaign
 from schedsim.experiments.protocol.plan import read_protocol
 from schedsim.experiments.protocol.table import markdown_of
@@ -89,7 +90,7 @@ def evaluate(
     scratch = tempfile.TemporaryDirectory() if keep is None else nullcontext(str(keep))
     with (
         scratch as folder,
-        count_progress("evaluating", len(protocol.cells), False, "cells") as advance,
+        count_progress("evaluating", num_validations(protocol), False, "validations") as advance,
     ):
         found = evaluate_protocol(
             protocol,

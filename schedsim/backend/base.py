@@ -74,7 +74,7 @@ class Backend(ABC):
 
     @property
     def ended(self) -> RequestLog:
-        """The requests that have finished or were refused."""
+        """The requests that have finished or were refused; after `record` all released ones."""
         return self._loop.ended
 
     @property
@@ -86,16 +86,19 @@ class Backend(ABC):
         """Whether all invariants hold, so that `record` can be trusted; after an exception."""
         try:
             self._scheduler.check()
+            self._loop.check()
         except (AssertionError, LookupError):
             return False
         return True
 
     def record(self, interrupted: str | None = None) -> RunRecord:
-        """What happened so far; after `run` returned or raised."""
+        """What happened so far; after `run` returned or raised, and nothing can run after it.
+
+        Asked once more it says the same.
+        """
         kv_cache = self._scheduler.kv_cache
         tokens = self._scheduler.finish_log()
-        for request in self._loop.live.values():
-            self._loop.ended.add(request)
+        self._loop.close()
         return RunRecord(
             trace=self._trace,
             requests=self._loop.ended,

@@ -241,6 +241,23 @@ class EngineLoop:
             f"arrive, and wake_at says no time; first in line: {_first(scheduler)}"
         )
 
+    def close(self) -> None:
+        """Write down who has not ended, in the order of their release: `ended` has all then.
+
+        After the scheduler's `finish_log`, which makes the progress of decodes real.
+        """
+        for request in self.live.values():
+            self.ended.add(request)
+        self.live.clear()
+
+    def check(self) -> None:
+        """Assert that every iteration and every request is written down whole and once; O(all)."""
+        self._steps.check()
+        self.ended.check()
+        ended = self.ended.column("id").tolist()
+        assert len(set(ended)) == len(ended), "a request ended twice"
+        assert self.live.keys().isdisjoint(ended), "a request lives and has ended"
+
     # ---- inside
 
     def _repeat(self, batch: Batch, now: float, pace: Pace) -> float:
@@ -344,7 +361,8 @@ class EngineLoop:
         self._scheduler.rejected.clear()
 
     def _end(self, request: Request, now: float) -> None:
-        self.ended.add(self.live.pop(request.id))
+        self.ended.add(request)
+        del self.live[request.id]
         self._load.ended(request, now)
 
     def _watch_for_livelock(self, batch: Batch) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from schedsim.cli import options
+from schedsim.cli.beside_runs import check_beside_runs
 from schedsim.cli.calibration_tables import coefficients_table, regions_table, residuals_table
 from schedsim.cli.console import stdout_console
 from schedsim.cli.errors import user_errors
@@ -54,6 +55,9 @@ schedsim run trace.csv --step-time fitted:llama.json
 DESIGN = "Design"
 DEFAULT_TIME_LIMIT = 240.0
 DEFAULT_PASSES = 10
+
+ALSO_WITH_RUNS = ("out", "runs", "no_picture", "force", "as_json", "quiet")
+"""What can be given beside runs; the rest says what is measured."""
 
 
 @user_errors()
@@ -154,8 +158,15 @@ def calibrate(
             "give either the model to measure, with --model or --weights, or the runs to fit, with "
             "--from RUN_DIR, the --out of a `schedsim execute`"
         )
+    if runs:
+        check_beside_runs(context, ALSO_WITH_RUNS, "measuring")
     require_scipy()
     picture = None if no_picture else out.with_suffix(".svg")
+    if picture == out:
+        raise ConfigError(
+            f"--out {out}: the picture gets this name; call the file .json, or leave the picture "
+            "out with --no-picture"
+        )
     for file in (out, picture):
         if file is not None:
             check_file(file, force)
@@ -167,7 +178,7 @@ def calibrate(
             stored = [_measured(context.params, folder, quiet)]
             calibration = _fitted(stored, quiet)
             if not quiet:
-                _remark_on_design(folder)
+                _remark_on_design(folder, passes)
     _write(calibration, out, picture)
     if as_json:
         typer.echo(out.read_text(encoding="utf-8"), nl=False)
@@ -239,13 +250,14 @@ def _print(calibration: Calibration) -> None:
         console.print(regions)
 
 
-def _remark_on_design(folder: Path) -> None:
+def _remark_on_design(folder: Path, passes: int) -> None:
     design = read_design(folder)
     assert design is not None, "a run of designed batches has a design"
     whole = f"the design {design.passes} times" if design.passes else "not the whole design"
+    bound = "--time-limit" if design.passes < passes else "--passes"
     note(
         f"measured {design.batches:,} batches, {whole} ({design.planned:,} batches); "
-        "more --time-limit measures more"
+        f"more {bound} measures more"
     )
     if design.skipped:
         note(f"{design.skipped:,} batches found no room in the cache and were left out")

@@ -32,8 +32,8 @@ def plan_executions(options: Mapping[str, Any], policies: Sequence[str]) -> Exec
     given = {name: options[name] for name in ExecutionSettings.model_fields}
     weights = given.pop("weights")
     execution = make_execution_settings(**given, weights=None if weights is None else str(weights))
-    taken = RunSettings.model_fields.keys() - _MADE_OF_OTHERS - SIMULATED_ONLY
-    alike = {name: options[name] for name in taken}
+    left_out = _MADE_OF_OTHERS | SIMULATED_ONLY
+    alike = {name: options[name] for name in RunSettings.model_fields if name not in left_out}
     settings = [
         make_settings(
             policy=spec,

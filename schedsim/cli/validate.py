@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from schedsim.cli import options
+from schedsim.cli.beside_runs import check_beside_runs
 from schedsim.cli.diff import EXIT_DIFFERENT
 from schedsim.cli.errors import user_errors
 from schedsim.cli.execution_settings import ExecutionPlan, plan_executions
@@ -156,7 +157,7 @@ def validate(
         plan = plan_executions(context.params, policy or ())
         _check_before_executing(plan.settings, source)
     else:
-        _check_beside_runs(context)
+        check_beside_runs(context, ALSO_WITH_RUNS, "executions")
     given = read_for_run(trace, spread_ticks, think_cap, quiet)
     command = ["schedsim", *sys.argv[1:]]
     with validation_folder(out) as folder:
@@ -214,26 +215,15 @@ def _check_before_executing(settings: Sequence[RunSettings], step_time: str) -> 
             "name the policies to execute with --policy, or measured runs, the --out of a "
             "`schedsim execute`, with --from RUN_DIR"
         )
-    for chosen in settings:
+    for place, chosen in enumerate(settings):
         make_policy(chosen.policy)
+        if any(chosen.policy == other.policy for other in settings[:place]):
+            raise ConfigError(
+                f"--policy {chosen.policy} is there twice; --repeats N executes it N times"
+            )
     model, gpu = load_model(settings[0].model), load_gpu(settings[0].gpu)
     make_step_cost(step_time, model, gpu)
     require_torch()
-
-
-def _check_beside_runs(context: typer.Context) -> None:
-    """Refuse settings of an execution: those of runs are theirs."""
-    for option in context.command.params:
-        source = context.get_parameter_source(str(option.name))
-        if (
-            option.name not in ALSO_WITH_RUNS
-            and source is not None
-            and source.name == "COMMANDLINE"
-        ):
-            raise ConfigError(
-                f"{option.opts[0]} is for executions; with --from all settings are those of the "
-                "runs: leave it out"
-            )
 
 
 def _measure(

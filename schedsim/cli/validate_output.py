@@ -119,11 +119,12 @@ def _notes(validation: Validation) -> Iterator[str]:
             yield f"{name}: measured once, so that no spread is known and nothing can be judged"
         for text in found.outcome.notes:
             yield f"{name}: {text}"
-        device = runs[0].manifest.get("device")
         if isinstance(validation.cost, FittedCost):
-            calibrated_on = validation.cost.file.provenance.get("device")
-            if calibrated_on not in (None, device):
-                yield f"{name}: measured on {device}, and the step time is of {calibrated_on}"
+            fitted_to = validation.cost.file.provenance
+            for what, ran in found.cell.ran_on.items():
+                known = fitted_to.get(what)
+                if None not in (known, ran) and known != ran:
+                    yield f"{name}: measured with {what} {ran}, and the step time with {known}"
         if found.seen is not None:
             yield (
                 f"{name}: IN-SAMPLE: the calibration saw this {found.seen}; errors on what it "

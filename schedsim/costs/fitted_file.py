@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from schedsim.costs.features import FEATURES, UNPADDED, Padding
+from schedsim.costs.features import FEATURES, KINDS, UNPADDED, Padding
 from schedsim.costs.packaged import read_calibration
 from schedsim.errors import ConfigError
 
@@ -16,6 +16,7 @@ FILE_VERSION: Literal[2] = 2
 
 Range = tuple[float, float]
 NotNegative = Annotated[float, Field(ge=0)]
+Quantiles = Annotated[list[NotNegative], Field(min_length=1)]
 
 
 class Term(BaseModel):
@@ -71,7 +72,7 @@ class FittedFile(BaseModel):
     asked for.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["schedsim step time"] = "schedsim step time"
     file_version: Literal[2] = FILE_VERSION
@@ -81,8 +82,15 @@ class FittedFile(BaseModel):
     steps: int = Field(ge=0)
     provenance: dict[str, Any]
     residuals: dict[str, Any]
-    noise: dict[str, list[NotNegative]] = Field(default_factory=dict)
+    noise: dict[str, Quantiles] = Field(default_factory=dict)
     warnings: list[str]
+
+    @model_validator(mode="after")
+    def _names_kinds(self) -> "FittedFile":
+        for kind in self.noise:
+            if kind not in KINDS:
+                raise ValueError(f"noise: {kind} is none of {', '.join(KINDS)}")
+        return self
 
 
 def read_fitted_file(path: str) -> tuple[FittedFile, bool]:

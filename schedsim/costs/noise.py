@@ -18,7 +18,8 @@ class StepNoise:
     """
 
     def __init__(self, quantiles: Mapping[str, Sequence[float]], rng: np.random.Generator) -> None:
-        """`quantiles` are, for each kind of batch, measured / fitted at evenly spaced ranks.
+        """`quantiles` are, for each kind of batch, measured / fitted at evenly spaced ranks, one at
+        least.
 
         A kind that is not in them has no noise. Nobody else may draw from `rng`.
         """

@@ -117,7 +117,7 @@ def _read(path: Path, labels: Sequence[str], sizes: Sequence[str], value: str) -
     try:
         content = path.read_bytes()
         reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
-        lines = list(reader)
+        lines = [(reader.line_num, line) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(
             f"{path}: cannot read the kernel table: {error}; write tables:DIR, a folder with "
@@ -128,8 +128,13 @@ def _read(path: Path, labels: Sequence[str], sizes: Sequence[str], value: str) -
     if missing:
         raise ConfigError(f"{path}: no column {', '.join(missing)}; needed are {', '.join(needed)}")
     rows: dict[tuple[Any, ...], float] = {}
-    for number, line in enumerate(lines, start=2):
+    for number, line in lines:
         where = f"{path}, line {number}"
+        if None in line or None in line.values():
+            columns = ",".join(reader.fieldnames or ())
+            raise ConfigError(
+                f"{where}: too {'many' if None in line else 'few'} values for the columns {columns}"
+            )
         size = [_size(line[name], name, where) for name in sizes]
         key = (*(line[name] for name in labels), *size)
         if key in rows:
@@ -140,9 +145,9 @@ def _read(path: Path, labels: Sequence[str], sizes: Sequence[str], value: str) -
     return _Table(path, hashlib.sha256(content).hexdigest(), rows)
 
 
-def _size(text: str | None, name: str, where: str) -> float:
+def _size(text: str, name: str, where: str) -> float:
     try:
-        size = int(text or "")
+        size = int(text)
     except ValueError:
         size = -1
     if not 0 <= size <= LARGEST_SIZE:
@@ -152,9 +157,9 @@ def _size(text: str | None, name: str, where: str) -> float:
     return float(size)
 
 
-def _number(text: str | None, name: str, where: str) -> float:
+def _number(text: str, name: str, where: str) -> float:
     try:
-        number = float(text or "")
+        number = float(text)
     except ValueError:
         number = math.nan
     least = -math.inf if name == "alpha" else 0.0

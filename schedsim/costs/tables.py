@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from schedsim.costs.base import PartsAhead, decode_contexts
+from schedsim.costs.base import PartsAhead, Seconds, decode_contexts
 from schedsim.costs.interpolation import Grid
 from schedsim.costs.models import ModelSpec
 from schedsim.costs.skew import long_share
@@ -110,25 +111,26 @@ class TablesCost:
 
     def beyond(self, steps: StepLog) -> list[str]:
         """Notes, if batches of a run are larger than what was measured, or copied blocks."""
-        column = steps.column
+        column, tables = steps.column, self.tables
         decodes = column("decode_requests") + column("padding_requests")
         contexts = column("context_tokens") + column("decode_requests") + column("padding_context")
-        chunks, tables = column("prefill_tokens"), self.tables
-        prefills = column("prefill_requests")
-        alone = prefills == 0
+        mean = contexts / np.maximum(decodes, 1)
+        tokens, prefills = column("prefill_tokens"), column("prefill_requests")
+        chunk, context = _as_one_chunk(column)
+        only_decode, only_prefill = prefills == 0, decodes == 0
+        mixed = ~only_decode & ~only_prefill
+        alone, beside = tables.prefill.axes + tables.decode.axes, tables.mixed.axes
         sizes: dict[str, tuple[Any, float]] = {
-            "tokens": (chunks + decodes, len(tables.layer) - 1),
+            "tokens": (tokens + decodes, len(tables.layer) - 1),
             "sequences": (prefills + decodes, len(tables.sequences) - 1),
-            "decodes without a prefill": (decodes[alone], tables.decode.axes[0][-1]),
-            "decodes beside a prefill": (decodes[~alone], tables.mixed.axes[2][-1]),
-            "mean context of decodes": (
-                contexts / np.maximum(decodes, 1),
-                min(tables.decode.axes[1][-1], tables.mixed.axes[3][-1]),
-            ),
-            "mean context of prefills": (
-                column("prefill_context") / np.maximum(prefills, 1),
-                min(tables.prefill.axes[1][-1], tables.mixed.axes[1][-1]),
-            ),
+            "prefill tokens without decodes": (chunk[only_prefill], alone[0][-1]),
+            "prefill tokens beside decodes": (chunk[mixed], beside[0][-1]),
+            "context of prefills without decodes": (context[only_prefill], alone[1][-1]),
+            "context of prefills beside decodes": (context[mixed], beside[1][-1]),
+            "decodes without a prefill": (decodes[only_decode], alone[2][-1]),
+            "decodes beside a prefill": (decodes[mixed], beside[2][-1]),
+            "mean context of decodes without a prefill": (mean[only_decode], alone[3][-1]),
+            "mean context of decodes beside a prefill": (mean[mixed], beside[3][-1]),
         }
         found = []
         for name, (values, measured) in sizes.items():
@@ -193,6 +195,15 @@ def one_chunk(shape: BatchShape) -> PrefillSize:
     tokens, pairs = shape.prefill_tokens, shape.prefill_attention
     context = pairs / tokens - tokens / 2
     return PrefillSize(tokens, context) if context >= 0 else PrefillSize(math.sqrt(2 * pairs), 0.0)
+
+
+def _as_one_chunk(column: Callable[[str], npt.NDArray[Any]]) -> tuple[Seconds, Seconds]:
+    """`one_chunk` of every row of a step log: chunks and their contexts; 0 and 0 of no prefill."""
+    tokens, pairs = column("prefill_tokens"), column("prefill_attention")
+    context = pairs / np.maximum(tokens, 1) - tokens / 2
+    is_one = column("prefill_requests") == 1
+    context = np.where(is_one, column("prefill_context"), context)
+    return np.where(context >= 0, tokens, np.sqrt(2 * pairs)), np.maximum(context, 0.0)
 
 
 def padded_sizes(largest: int) -> list[int]:

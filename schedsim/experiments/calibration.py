@@ -10,7 +10,7 @@ import numpy.typing as npt
 from schedsim.costs.features import FEATURES, UNPADDED, Padding
 from schedsim.costs.fitted_file import FittedFile
 from schedsim.errors import ResultError
-from schedsim.experiments.design_file import is_counted
+from schedsim.experiments.design_file import DESIGN, DESIGNED, is_counted
 from schedsim.experiments.fitting import KNOTS, STRAIGHT, fit, fitted_periods
 from schedsim.experiments.iterations import (
     KINDS,
@@ -31,7 +31,8 @@ LEAST_ITERATIONS = 20
 FOLDS = 5
 
 NOISE_RANKS = 101
-"""Quantiles of measured / fitted that the file keeps, at ranks 0, 1 %, …, 100 %."""
+"""Quantiles of measured / fitted that the file keeps, at ranks 0, 1 %, …, 100 %; but see
+`noise_quantiles` for the two ends."""
 
 _DEPENDENT = 1e-3
 _HARD_TO_TELL = 100.0
@@ -55,20 +56,29 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     Raises:
         ConfigError: runs of different models, devices or block sizes, or the same run twice; or
             scipy is not installed.
-        ResultError: too few iterations, or steps without the columns that it takes.
+        ResultError: too few iterations, or none that took time; steps without the columns that it
+            takes; designed batches without the file that says what counts.
     """
     require_scipy()
     check_alike(runs)
     each = []
     for run in runs:
+        if _is_designed(run) and not (run.path / DESIGN).is_file():
+            raise ResultError(
+                f"{run.path} has run designed batches and lacks {DESIGN}, which says what of them "
+                "counts; calibrate anew"
+            )
         found = iterations_of(run)
         each.append(found.take(is_counted(run.path, found.row)))
     iterations = joined(each)
+    where = ", ".join(DESIGNED if _is_designed(run) else str(run.path) for run in runs)
     if len(iterations) < LEAST_ITERATIONS:
         raise ResultError(
-            f"{', '.join(str(run.path) for run in runs)}: {len(iterations)} iterations are too few "
-            f"for a fit, {LEAST_ITERATIONS} are the least; give longer runs, or more --time-limit"
+            f"{where}: {len(iterations)} iterations are too few for a fit, {LEAST_ITERATIONS} are "
+            "the least; give longer runs, or more --time-limit and --passes"
         )
+    if not iterations.period.any():
+        raise ResultError(f"{where}: no iteration took any time, so there is nothing to fit")
     straight = _choose_straight(iterations)
     held_out = held_out_periods(iterations, straight)
     parts = fit(iterations, straight)
@@ -114,7 +124,7 @@ def error_figures(fitted: Floats, measured: Floats) -> Figures:
 
 
 def by_kind(fitted: Floats, iterations: Iterations) -> dict[str, Figures]:
-    """`error_figures` of prefill, decode and mixed iterations apart."""
+    """`error_figures` of the iterations of each of `KINDS`."""
     kind, measured = iterations.kind, iterations.period
     return {
         name: error_figures(fitted[kind == place], measured[kind == place])
@@ -138,6 +148,10 @@ def held_out_periods(
         parts = fit(iterations.take(~rows), straight)
         fitted[rows] = fitted_periods(parts, iterations.take(rows))
     return fitted
+
+
+def _is_designed(run: StoredRun) -> bool:
+    return bool(run.manifest["config"].get("policy") == DESIGNED)
 
 
 def _choose_straight(iterations: Iterations) -> float:
@@ -176,12 +190,27 @@ def _noise(fitted: Floats, iterations: Iterations) -> dict[str, list[float]]:
     """Quantiles of measured / fitted by kind, of those kinds that have iterations enough."""
     ratio = iterations.period / _positive(fitted)
     kind = iterations.kind
-    ranks = np.linspace(0, 1, NOISE_RANKS)
     return {
-        name: [float(f"{value:.6g}") for value in np.quantile(ratio[kind == place], ranks)]
+        name: [float(f"{value:.6g}") for value in noise_quantiles(ratio[kind == place])]
         for place, name in enumerate(KINDS)
         if np.count_nonzero(kind == place) >= LEAST_ITERATIONS
     }
+
+
+def noise_quantiles(ratio: Floats) -> Floats:
+    """The quantiles of `ratio` at `NOISE_RANKS` even ranks, to be drawn from in straight lines.
+
+    The first and the last are no extremes: a straight line to one pause in ten thousand iterations
+    would make a pause of half its length of one in two hundred. They are where the mean of the line
+    is that of the values in that share, and not beyond the extreme.
+    """
+    values = np.quantile(ratio, np.linspace(0, 1, NOISE_RANKS))
+    ordered = np.sort(ratio)
+    share = -(-len(ordered) // (NOISE_RANKS - 1))
+    low, high = float(ordered[:share].mean()), float(ordered[-share:].mean())
+    values[0] = np.clip(2 * low - values[1], values[0], values[1])
+    values[-1] = np.clip(2 * high - values[-2], values[-2], values[-1])
+    return values
 
 
 def _time_shares(iterations: Iterations) -> dict[str, float]:

@@ -11,6 +11,9 @@ from schedsim.errors import ResultError
 
 DESIGN = "design.json"
 
+DESIGNED = "designed batches"
+"""The name of the policy of such a run."""
+
 
 class DesignFile(BaseModel):
     """Which iterations of the run are measurements, and how much of the design was run.

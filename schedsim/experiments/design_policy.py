@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from schedsim.experiments.design import Design, Stage, Turn
-from schedsim.experiments.design_file import DesignFile
+from schedsim.experiments.design_file import DESIGNED, DesignFile
 from schedsim.policies.base import Policy, PreemptMode
 from schedsim.request import Request, Status
 from schedsim.scheduler import Step
@@ -20,7 +20,7 @@ class DesignPolicy(Policy):
     of a stage is left out. `file` says what was run.
     """
 
-    name: ClassVar[str] = "designed batches"
+    name: ClassVar[str] = DESIGNED
 
     def __init__(self, design: Design, time_limit: float, seed: int) -> None:
         self._design = design

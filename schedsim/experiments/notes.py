@@ -60,6 +60,12 @@ def _on_fitted(
     if cost.model not in (None, settings.model):
         fitted_to = f"{cost.model} on {cost.file.provenance.get('device')}"
         notes.append(f"step times are those of {fitted_to}, not of {settings.model}")
+    gpus = cost.file.provenance.get("tensor_parallel")
+    if gpus not in (None, settings.tensor_parallel):
+        notes.append(
+            f"step times were fitted with --tensor-parallel {gpus}; here it is "
+            f"{settings.tensor_parallel}"
+        )
     if cost.block_size not in (None, resolved["block_size"]):
         notes.append(
             f"step times were fitted to KV blocks of {cost.block_size} tokens; here they have "

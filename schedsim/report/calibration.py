@@ -9,7 +9,7 @@ from schedsim.experiments.calibration import Calibration
 from schedsim.experiments.iterations import KINDS
 from schedsim.report.export import PAPER
 from schedsim.report.series import Points
-from schedsim.results.directory import replacing, write_whole
+from schedsim.results.directory import write_whole
 
 MOST_POINTS = 2000
 """Iterations that are drawn; of more, evenly many."""
@@ -81,16 +81,11 @@ def picture(calibration: Calibration) -> dict[str, Any]:
 
 
 def draw(calibration: Calibration, path: Path) -> None:
-    """Write the picture to `path`, as PNG if it is called so, else as SVG.
+    """Write the picture to `path`, as SVG.
 
     Raises:
         OutputError: the file cannot be written.
     """
     import vl_convert
 
-    spec = picture(calibration)
-    if path.suffix.lower() == ".png":
-        with replacing(path) as temporary:
-            temporary.write_bytes(vl_convert.vegalite_to_png(spec, config=PAPER, scale=2))
-        return
-    write_whole(path, vl_convert.vegalite_to_svg(spec, config=PAPER))
+    write_whole(path, vl_convert.vegalite_to_svg(picture(calibration), config=PAPER))

@@ -98,7 +98,8 @@ def threats_of(validation: Validation) -> list[str]:
         "Output lengths are the trace's, on both sides; a real engine stops where it likes."
     )
     devices = {str(found.cell.runs[0].manifest.get("device")) for found in validation.cells}
-    told.append(f"All of it is from one machine: {', '.join(sorted(devices))}.")
+    machines = "one machine" if len(devices) == 1 else f"{len(devices)} machines, one of a kind"
+    told.append(f"All of it is from {machines}: {', '.join(sorted(devices))}.")
     if any(found.cell.settings.concurrency is None for found in validation.cells):
         told.append("Requests come at their times however slow the engine is: no client gives up.")
     return told

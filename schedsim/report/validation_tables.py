@@ -79,10 +79,9 @@ def capacity_table(capacity: Capacity) -> Table:
     window = capacity.window
     rows = []
     for name, agreed in capacity.agreements.items():
-        measured = capacity.measured[name]
         label, unit = LABELS[name]
-        mean = sum(measured) / len(measured)
-        values = (format_figure(v, unit) for v in (mean, capacity.simulated[name]))
+        both = (capacity.mean(name), capacity.simulated[name])
+        values = (format_figure(value, unit) for value in both)
         rows.append([label, *values, *_judged(agreed)])
     heading = f"saturated, {window.start:.1f} to {window.end:.1f} s"
     return Table([heading, "measured", "simulated", *_JUDGED_BY], rows)
@@ -273,7 +272,7 @@ def _shared(found: Shared | None, what: str) -> str:
 def _shifts_in_words(shifts: dict[str, float | None]) -> list[str]:
     if not shifts:
         return []
-    ends = f"outside {FACTORS[0] - 1:+.0%} to {FACTORS[-1] - 1:+.0%}"
+    ends = f"none from {FACTORS[0] - 1:+.0%} to {FACTORS[-1] - 1:+.0%}"
     told = (
         f"{LABELS[name][0].partition(' (')[0]} {ends if x is None else f'{100 * x:+.1f} %'}"
         for name, x in shifts.items()

@@ -113,7 +113,8 @@ def _record_of(path: Path) -> Path:
 
 def not_a_run(path: Path) -> ResultError:
     """The error for a directory that holds no run; names the runs below it, if any."""
-    runs = sorted(found.parent.name for found in path.glob(f"*/{MANIFEST}"))
+    found = [*path.glob(f"*/{MANIFEST}"), *path.glob(f"*/*/{MANIFEST}")]
+    runs = sorted(str(manifest.parent.relative_to(path)) for manifest in found)
     hint = f"name one of the runs in it: {', '.join(runs)}" if runs else "check the path"
     return ResultError(f"{path} is not a run directory, it holds no {MANIFEST}; {hint}")
 

@@ -97,6 +97,12 @@ class RequestLog:
         self._chunk()
         return np.concatenate(self._chunks[name])
 
+    def check(self) -> None:
+        """Assert that every row is in all columns; O(pieces)."""
+        for name, chunks in self._chunks.items():
+            rows = sum(map(len, chunks))
+            assert rows == self._num_chunked, f"{name} has {rows} rows of {self._num_chunked}"
+
     def _chunk(self) -> None:
         """Turn the rows into a piece of each column."""
         if not self._rows:

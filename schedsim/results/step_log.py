@@ -191,6 +191,21 @@ class StepLog:
         self.unusable_slots.append(use.external_waste)
         self.failed_though_enough.append(use.failed_though_enough)
 
+    def check(self) -> None:
+        """Assert that every iteration is in all columns that this run fills; O(runs of them)."""
+        assert len(self._run_at) == len(self._run_length), "a run of iterations has no length"
+        self._unpack()
+        places = len(self.end) - sum(self._run_length) + len(self._run_length)
+        for names, rows in (
+            (TIME_COLUMNS, {len(self.end)}),
+            (ONCE_A_RUN, {places}),
+            (DEVICE_COLUMNS, {0, len(self.end)}),
+            (MEMORY_COLUMNS, {0, len(self.end)}),
+        ):
+            for name in names:
+                found = len(getattr(self, name))
+                assert found in rows, f"{name} has {found} rows of {max(rows)}"
+
     def _expand(self) -> None:
         """Give every iteration its own place in all columns; one column at a time, for memory."""
         lengths = np.ones(len(self.sampled), dtype=np.int64)
@@ -212,10 +227,9 @@ class StepLog:
 
     def _unpack(self) -> None:
         """Spread the packed rows over their columns."""
-        rows = np.frombuffer(self._packed, dtype=_PACKED)
+        rows = np.frombuffer(bytes(self._packed), dtype=_PACKED)  # what is viewed cannot be cleared
         for name in ONCE_A_RUN:
             getattr(self, name).frombytes(rows[name].tobytes())
-        del rows  # what is looked at cannot be cleared
         self._packed.clear()
 
     def _bound_append(self) -> Callable[[Batch, float, float, int, int, int, int, int], None]:

@@ -115,17 +115,26 @@ class TrailWriter:
         self._rows = None
 
 
-def trail_of(run: StoredRun) -> Trail:
-    """The trail of a run from the most that it wrote: its decisions, its trail, or its tables.
+def source_of(run: StoredRun) -> Source:
+    """The most that a run wrote of its decisions: a record, a trail, or its tables alone."""
+    if run.has_decisions:
+        return "decisions"
+    return "trail" if (run.path / TRAIL).is_file() else "sizes"
+
+
+def trail_of(run: StoredRun, source: Source | None = None) -> Trail:
+    """The trail of a run from `source`, which it wrote; by default from the most that it wrote.
 
     Raises:
         ResultError: a file is damaged.
     """
-    if run.has_decisions:
-        return _of_decisions(DecisionFile(run.path))
-    if (run.path / TRAIL).is_file():
-        return _of_table(load_table(run.path / TRAIL))
-    return of_sizes(run)
+    match source or source_of(run):
+        case "decisions":
+            return _of_decisions(DecisionFile(run.path))
+        case "trail":
+            return _of_table(load_table(run.path / TRAIL))
+        case "sizes":
+            return of_sizes(run)
 
 
 def of_sizes(run: StoredRun) -> Trail:

@@ -176,6 +176,9 @@ def test_a_run_beyond_what_was_measured_is_noted_once(runs: Path, tmp_path: Path
     assert (
         "note: step times were fitted to KV blocks of 16 tokens; here they have 32" in ended.notes
     )
+    several = ("run", "--limit", 5, "--tensor-parallel", 2, "--step-time", f"fitted:{out}")
+    note = "note: step times were fitted with --tensor-parallel 1; here it is 2"
+    assert note in schedsim(*several).notes
 
 
 def test_a_fit_to_another_model_is_noted_once(runs: Path, tmp_path: Path) -> None:
@@ -248,3 +251,42 @@ def test_what_is_no_finished_run_is_one_message(runs: Path, tmp_path: Path) -> N
     (without / "manifest.json").write_text("{")
     assert "manifest.json cannot be read" in said(without)
     assert not (tmp_path / "out.json").exists()
+
+
+def test_a_file_is_not_lost_under_its_picture(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fitted.svg"
+    given = ("calibrate", "--from", runs / "heavy", "--out", out)
+    assert "the picture gets this name" in refused(*given)
+    assert not out.exists()
+    assert schedsim(*given, "--no-picture").exit_code == 0
+    assert load_fitted(str(out)).model == "llama-3-8b"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--keep", "kept"),
+        ("--device", "cuda"),
+        ("--time-limit", 240),
+        ("--seed", 0),
+        ("--memory", "paged"),
+    ],
+)
+def test_what_is_measured_cannot_be_said_beside_runs(
+    option: tuple[object, ...], runs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "fitted.json"
+    said = refused("calibrate", "--from", runs / "heavy", "--out", out, *option)
+    assert f"{option[0]} is for measuring; with --from all settings are those of the runs" in said
+    assert not out.exists()
+
+
+def test_runs_in_which_nothing_took_time_are_one_message(tmp_path: Path) -> None:
+    keys = "base prefill_token decode_request prefill_attention decode_context"
+    (tmp_path / "zero.toml").write_text("".join(f"{key}_ms = 0\n" for key in keys.split()))
+    run = ("run", "--limit", 40, "--step-time", f"linear:{tmp_path / 'zero.toml'}")
+    assert schedsim(*run, "--out", tmp_path / "run").exit_code == 0
+    out = tmp_path / "fitted.json"
+    said = refused("calibrate", "--from", tmp_path / "run", "--out", out)
+    assert "no iteration took any time" in said
+    assert not out.exists()

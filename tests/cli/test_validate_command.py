@@ -148,6 +148,39 @@ def test_the_run_of_the_calibration_is_in_sample(folder: Path) -> None:
     assert "by the sizes of the batches" in ended.stdout
 
 
+@pytest.mark.parametrize(
+    ("device", "execution", "told"),
+    [
+        ("CPU", {"device": "cpu", "dtype": "float32", "threads": 1}, []),
+        ("GPU", {"device": "cuda:0", "dtype": "float32", "threads": 8}, ["device GPU"]),
+        (
+            "CPU",
+            {"device": "cpu", "dtype": "bfloat16", "threads": 2},
+            ["dtype bfloat16", "threads 2"],
+        ),
+    ],
+)
+def test_a_calibration_of_something_else_is_told(
+    device: str, execution: dict[str, Any], told: list[str], folder: Path, tmp_path: Path
+) -> None:
+    fitted = json.loads((folder / "fitted.json").read_text())
+    fitted["provenance"] |= {"device": "CPU", "dtype": "float32", "threads": 1}
+    (tmp_path / "fitted.json").write_text(json.dumps(fitted))
+    run = tmp_path / "run"
+    shutil.copytree(folder / "measured", run)
+    content = manifest(run) | {"device": device, "execution": execution}
+    (run / "manifest.json").write_text(json.dumps(content))
+    ended = schedsim(
+        *("validate", folder / "lengths.csv", "--from", run),
+        *("--calibration", tmp_path / "fitted.json"),
+    )
+    assert ended.exit_code == 0, ended.stderr
+    found = [note for note in ended.notes if "and the step time with" in note]
+    assert len(found) == len(told)
+    for note, what in zip(found, told, strict=True):
+        assert f"measured with {what}, and the step time with" in note
+
+
 def test_out_keeps_everything(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("altair")
     pytest.importorskip("vl_convert")
@@ -233,6 +266,12 @@ def test_what_does_not_fit_is_one_message(folder: Path, tmp_path: Path) -> None:
     told = said(trace, measured, "--step-time", record)
     assert f"{record}: a record is no step-time model" in told
     assert "--from RUN_DIR" in refused("validate", trace, "--step-time", STEP_TIME)
+    twice = ("--policy", "vllm", "--policy", "sarathi", "--policy", "vllm")
+    told = refused("validate", trace, "--model", "tiny", *twice, "--step-time", "roofline")
+    assert "--policy vllm is there twice; --repeats N" in told
+    nested = tmp_path / "report" / "vllm" / "measured-1"
+    shutil.copytree(measured, nested)
+    assert "runs in it: vllm/measured-1" in said(trace, tmp_path / "report")
     blocks = said(trace, measured, "--step-time", STEP_TIME, "--blocks", 20)
     assert "--blocks is for executions" in blocks
     twice = said(trace, measured, "--from", measured, "--step-time", STEP_TIME)

@@ -169,6 +169,9 @@ def _term(**changes: Any) -> bytes:
             "cakes is none of tokens, ",
         ),
         (_changed(padding={"decodes": [8, 4]}), "sizes must ascend from 1"),
+        (_changed(noise={"decode": []}), "noise.decode: List should have at least 1 item"),
+        (_changed(noise={"decode": [1.0, float("inf")]}), "noise.decode.1: Input should be a fini"),
+        (_changed(noise={"decodes": [1.0]}), "noise: decodes is none of prefill, decode, mixed"),
     ],
 )
 def test_what_is_no_such_file_is_one_message(tmp_path: Path, stored: bytes, said: str) -> None:

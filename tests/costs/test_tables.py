@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from schedsim.costs import TableOptions, TablesCost, load_model, load_tables, ma
 from schedsim.costs.base import AheadCost
 from schedsim.costs.skew import long_share
 from schedsim.costs.table_files import IN_EACH_LAYER, ONCE, PER_SEQUENCE
-from schedsim.costs.tables import one_chunk, padded_sizes, parse_tables
+from schedsim.costs.tables import _as_one_chunk, one_chunk, padded_sizes, parse_tables
 from schedsim.errors import ConfigError
-from schedsim.scheduler.batch import BatchShape
+from schedsim.results import StepLog
+from schedsim.scheduler.batch import Batch, BatchShape
 from schedsim.traces.sample import sample_trace
 from schedsim.traces.transforms import limit
 from tests.cli.commands import schedsim
@@ -316,7 +318,22 @@ BAD: dict[str, tuple[dict[str, list[str]], str]] = {
     "no column": ({"dense.csv": ["layer,time_us", "a,1"]}, "dense.csv: no column tokens; needed"),
     "no rows": (drop("per_sequence.csv", lambda _: False), "per_sequence.csv: no rows"),
     "no number": (add("dense.csv", "qkv_proj,4,fast"), "line 47: time_us='fast' is not a number"),
-    "a short line": (add("dense.csv", "qkv_proj,4"), "line 47: time_us=None is not a number"),
+    "a short line": (
+        add("dense.csv", "qkv_proj,4"),
+        "line 47: too few values for the columns layer,tokens,time_us",
+    ),
+    "a short line, labels last": (
+        {"dense.csv": ["tokens,time_us,layer", "1,2.5,qkv_proj", "2,2.5"]},
+        "line 3: too few values for the columns tokens,time_us,layer",
+    ),
+    "a comma in a number": (
+        add("dense.csv", "qkv_proj,4,1,234"),
+        "line 47: too many values for the columns layer,tokens,time_us",
+    ),
+    "after an empty line": (
+        {"dense.csv": [lines()["dense.csv"][0], "", *lines()["dense.csv"][1:], "qkv_proj,4,fast"]},
+        "line 48: time_us='fast' is not a number",
+    ),
     "negative": (add("dense.csv", "qkv_proj,4,-1"), "line 47: time_us='-1' is not a number from 0"),
     "endless": (add("attention.csv", "0,0,1,9,inf"), "time_us='inf' is not a number from 0"),
     "half a token": (add("dense.csv", "qkv_proj,4.5,1"), "tokens='4.5' is not a whole number"),
@@ -451,13 +468,61 @@ def test_a_run_says_of_what_its_tables_are_and_what_they_lack(tmp_path: Path) ->
     said = run_on(folder, "--blocks", "3000")
     assert f"kernels of maker/Other-8B on card, 32 layers of them, not those of {MODEL}" in said
     assert "step times go beyond the kernel tables: tokens up to" in said
-    assert "mean context of decodes up to" in said
+    assert "mean context of decodes without a prefill up to" in said
     assert "in no time" not in said
     meta.write_text("model: maker/Llama-3.1-8B\n")
     swaps = ("--memory", "paged,host_blocks=5000", "--policy", "vllm-v0,preemption=swap")
     said = run_on(folder, "--blocks", "300", *swaps)
     assert "not those of" not in said
     assert "blocks were swapped or moved in no time: the kernel tables hold no copies" in said
+
+
+def steps_of(*batches: BatchShape) -> StepLog:
+    """The step log of these batches."""
+    log = StepLog()
+    for shape in batches:
+        values = {field.name: getattr(shape, field.name) for field in fields(BatchShape)}
+        log.append(Batch(**values), 0.0, 1.0, 0, 1, 0, 100, 0)
+    return log
+
+
+def test_each_size_is_held_against_the_table_it_is_looked_up_in(tmp_path: Path) -> None:
+    """Attention beside decodes was measured for shorter chunks and contexts than alone."""
+
+    def was_measured(row: str) -> bool:
+        chunk, context, decodes, length, _ = map(float, row.split(","))
+        return not (chunk and decodes) or (max(chunk, context) <= 64 and length <= 128)
+
+    folder = write_tables(tmp_path, drop("attention.csv", was_measured))
+    cost = load_tables(TableOptions(str(folder)), load_model(MODEL), 1)
+    inside = [
+        shape_of([(100, 200)]),
+        shape_of([(60, 0), (60, 0)]),
+        decode_shape([1000, 900]),
+        decode_shape([128], [(20, 64)]),
+        decode_shape([128], [(20, 0), (20, 0)]),
+    ]
+    assert cost.beyond(steps_of(*inside)) == []
+    for shape, said in (
+        (
+            decode_shape([128], [(33, 0)]),
+            "prefill tokens beside decodes up to 33 (measured up to 32",
+        ),
+        (decode_shape([16], [(8, 65)]), "context of prefills beside decodes up to 65 "),
+        (decode_shape([129], [(8, 0)]), "mean context of decodes beside a prefill up to 129 "),
+    ):
+        (note,) = cost.beyond(steps_of(*inside, shape))
+        assert said in note
+        assert note.count("measured up to") == 1
+
+
+@given(
+    chunks=st.lists(st.tuples(st.integers(1, 4096), st.integers(0, 9000)), min_size=1, max_size=4)
+)
+def test_the_chunk_of_a_step_is_that_of_its_batch(chunks: list[tuple[int, int]]) -> None:
+    shape = shape_of(chunks)
+    chunk, context = _as_one_chunk(steps_of(shape).column)
+    assert (chunk[0], context[0]) == one_chunk(shape)
 
 
 def test_a_wrong_folder_is_a_mistake_of_the_user(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("calibrate", *TINY, *SMALL, *ONCE, "--memory", "paged,host_blocks=100", "--seed", 3),
         *("--out", folder / "cpu.json", "--keep", folder / "run"),
     )
-    assert any("the design 1 times" in text for text in notes)
+    (measured,) = [text for text in notes if "the design 1 times" in text]
+    assert "more --passes measures more" in measured
     assert any(f"use it with  --step-time fitted:{folder / 'cpu.json'}" in text for text in notes)
     return folder
 
@@ -129,6 +130,7 @@ def test_what_cannot_be_done_is_one_message(folder: Path, tmp_path: Path) -> Non
     assert "replace it with --force" in refused("calibrate", *exists)
     no_time = refused("calibrate", *TINY, *SMALL, "--time-limit", 0, *out)
     assert "iterations are too few for a fit" in no_time
+    assert "designed batches: " in no_time, "no folder that is gone"
     assert "more --time-limit" in no_time
     assert "unknown model 'tinny'" in refused("calibrate", "--model", "tinny", *out)
     damaged = tmp_path / "damaged"
@@ -139,3 +141,6 @@ def test_what_cannot_be_done_is_one_message(folder: Path, tmp_path: Path) -> Non
     told = refused("calibrate", "--from", damaged, *out)
     assert "design.json cannot be read" in told
     assert not (tmp_path / "x.json").exists()
+    (damaged / "design.json").unlink()
+    told = refused("calibrate", "--from", damaged, *out)
+    assert f"{damaged} has run designed batches and lacks design.json" in told

@@ -4,13 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from schedsim import sample_trace
 from schedsim.costs import load_fitted
 from schedsim.costs.fitted import make_fitted
+from schedsim.experiments.validation.cells import make_cells
+from schedsim.experiments.validation.retiming import Decided, other_device_time
+from schedsim.experiments.validation.simulations import Simulations
+from schedsim.results.stored_run import float_column, load_run
 from schedsim.scheduler.batch import BatchShape
 from tests.cli.commands import manifest, names, schedsim
 
@@ -128,6 +134,24 @@ def test_overlapped_decisions_replay_and_add_up(folder: Path) -> None:
     told = [parts[part] for part in ("decisions", "step_time", "host_time", "feedback")]
     assert sum(told) == pytest.approx(parts["error"], abs=1e-9)
     assert set(cell["load_shift"]) == {"ttft_s.mean", "e2e_s.mean"}
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_with_its_own_device_times_a_run_keeps_all_its_moments(lag: int, tmp_path: Path) -> None:
+    """The error budget's first step, where there is no error: all else stays as it was recorded."""
+    ran(
+        *("execute", "--limit", 40, *ENGINE, *ON_CPU, "--token-scale", 0.03, "--policy", "vllm"),
+        *("--arrivals", "poisson:rate=60", "--decision-lag", lag, "--out", tmp_path / "run"),
+    )
+    run = load_run(tmp_path / "run")
+    (cell,) = make_cells([run], sample_trace())
+    decided = Decided.of(Simulations(cell, "roofline", tmp_path / "out", ()).replay(1).record)
+    steps = decided.steps
+    assert decided.hidden.any() == bool(lag)
+    host = float_column(run.steps, "host_s") if lag else np.zeros(len(steps))
+    moments = other_device_time(decided, np.nan_to_num(host), steps.end - steps.start)
+    for name in ("decided_at", "start", "end"):
+        np.testing.assert_allclose(getattr(moments, name), getattr(steps, name), atol=1e-9)
 
 
 def test_runs_of_two_devices_are_not_mixed(folder: Path, tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ import pytest
 pytest.importorskip("torch")
 
 from schedsim.errors import ResultError
-from schedsim.experiments.protocol.evaluating import HELD, evaluate
+from schedsim.experiments.protocol.evaluating import HELD, evaluate, num_validations
 from schedsim.experiments.protocol.index import INDEX, load_index
 from schedsim.experiments.protocol.measuring import Campaign
 from schedsim.experiments.protocol.plan import Protocol, read_protocol
 from schedsim.experiments.protocol.table import markdown_of
 from tests.cli.commands import names
+
+LINEAR = "linear:vidur-closed-form"
 
 CELLS = """\
 purpose = "development"
@@ -74,13 +76,24 @@ def time_for(runs: int) -> Callable[[], float]:
 
 def test_it_is_measured_in_two_calls_and_evaluated(protocol: Protocol, tmp_path: Path) -> None:
     state = tmp_path / "state"
-    done = Campaign(protocol, state, tmp_path, time_for(2)).measure()
+    told: list[str] = []
+    done = Campaign(protocol, state, tmp_path, time_for(2), tell=told.append).measure()
     assert len(done.measured) == 2
+    assert told[:-1] == done.measured
+    assert "no time left for near, which is taken to need" in told[-1]
     assert done.missing == 2
     first = load_index(state)
     assert first.device is not None
     assert len(first.capacities["lengths,vllm"].runs) == 1
     assert len(first.cells["near"].runs) == 1
+
+    steps = []
+    early = evaluate(
+        protocol, state, tmp_path, LINEAR, tmp_path / "early", progress=lambda: steps.append(1)
+    )
+    assert early.missing == ["near (1 of 2 runs)", "other"]
+    assert len(steps) == num_validations(protocol) == 2
+    assert "near (1 of 2 runs), other" in markdown_of(early, "A heading")
 
     done = Campaign(protocol, state, tmp_path, time_for(99)).measure()
     assert len(done.measured) == 2
@@ -96,7 +109,7 @@ def test_it_is_measured_in_two_calls_and_evaluated(protocol: Protocol, tmp_path:
     assert Campaign(protocol, state, tmp_path, time_for(99)).measure().measured == []
     assert names(state) == {INDEX, "runs"}
 
-    found = evaluate(protocol, state, tmp_path, "linear:vidur-closed-form", tmp_path / "out")
+    found = evaluate(protocol, state, tmp_path, LINEAR, tmp_path / "out")
     assert [row["cell"] for row in found.cells] == ["near", "other"]
     assert [row["repeats"] for row in found.cells] == [2, 1]
     for row in (*found.cells, *found.capacities):

@@ -48,6 +48,15 @@ def test_a_latency_that_no_load_brings_has_no_shift() -> None:
     assert load_shift([Curve(0.1, list(FACTORS))]) is None
 
 
+def test_a_curve_that_does_not_depend_on_the_load_has_a_shift_only_where_it_is_right() -> None:
+    flat = [3.0] * len(FACTORS)
+    assert load_shift([Curve(3.0, flat)]) == 0.0
+    assert load_shift([Curve(4.0, flat)]) is None
+    noisy = [3.0 + (1e-9 if place % 2 else 0.0) for place in range(len(FACTORS))]
+    assert load_shift([Curve(4.0, noisy)]) is None
+    assert load_shift([Curve(4.0, flat), Curve(1.05, list(FACTORS))]) == pytest.approx(0.05)
+
+
 @given(VALUES, VALUES, st.sampled_from(["e2e_s.mean", "output_tokens_per_s"]))
 def test_regret_is_never_below_0_and_is_0_for_the_right_order(
     measured: list[float], simulated: list[float], metric: str
@@ -113,6 +122,25 @@ def test_only_an_engine_with_a_line_has_a_capacity(tmp_path: Path) -> None:
         for agreed in found.agreements.values():
             assert agreed.error == 0.0
             assert agreed.verdict == "equivalent"
+
+
+def test_policies_are_not_ranked_by_what_took_no_time(tmp_path: Path) -> None:
+    """A prefill alone costs something here, so that tokens of most requests come at once."""
+    (tmp_path / "time.toml").write_text(
+        "base_ms = 0\nprefill_token_ms = 0.05\ndecode_request_ms = 0\n"
+        "prefill_attention_ms = 0\ndecode_context_ms = 0\n"
+    )
+    time = f"linear:{tmp_path / 'time.toml'}"
+    trace = small_trace(rate=2.0)
+    runs = [
+        stored(tmp_path / policy, trace, settings(policy=policy, step_time=time))
+        for policy in ("vllm", "srtf")
+    ]
+    found = validated(tmp_path / "out", trace, runs, time)
+    assert found.cells[0].rows["itl_s.p50"].mean == 0.0
+    ranked = {choice.metric for choice in found.choices}
+    assert "e2e_s.mean" in ranked
+    assert "itl_s.p50" not in ranked
 
 
 def test_policies_and_rates_are_put_together(tmp_path: Path) -> None:

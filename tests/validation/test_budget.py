@@ -113,6 +113,29 @@ def test_an_overloaded_engine_has_its_error_from_the_step_time(
     assert abs(parts["feedback"]) < 0.1 * abs(parts["error"])
 
 
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("policy", [*POLICIES, "edf"])
+def test_without_another_decision_there_is_no_feedback(
+    policy: str, lag: int, tmp_path: Path
+) -> None:
+    """All come at once, so decisions answer to no clock and step and host time are all there is:
+    the simulation that takes its decisions anew has to end where the held ones do."""
+    measured = runs.fitted(tmp_path / "measured.json")
+    chosen = runs.settings(
+        policy=policy, decision_lag=lag, step_time=measured, arrivals="burst", estimator=runs.LINEAR
+    )
+    run = stored(tmp_path / "run", small_trace(), chosen)
+    other = runs.fitted(tmp_path / "other.json", slower=1.17)
+    (found,) = validated(tmp_path / "out", small_trace(), [run], other).cells
+    assert found.divergences[0].same
+    assert run.summary["preemptions"] > 0 or policy == "static"
+    for metric in JUDGED:
+        parts = found.budget[metric]
+        if parts["error"] is not None:
+            assert abs(parts["error"]) > 0.05
+            assert parts["feedback"] == pytest.approx(0.0, abs=1e-9)
+
+
 def test_a_closed_loop_is_not_divided(tmp_path: Path) -> None:
     trace = small_trace(30)
     run = stored(tmp_path / "run", trace, runs.settings(concurrency=4))

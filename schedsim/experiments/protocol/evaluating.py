@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from schedsim.errors import ResultError
-from schedsim.experiments.protocol.index import Index, load_index
+from schedsim.experiments.protocol.index import CapacityEntry, CellEntry, load_index
 from schedsim.experiments.protocol.loads import load_source
 from schedsim.experiments.protocol.plan import PlannedCell, Protocol
 from schedsim.experiments.validation.budget import PARTS
@@ -28,7 +28,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Rows of cells below saturation, of capacities, and of choices, in the order of the file."""
+    """Rows of cells below saturation, of capacities, and of choices, in the order of the file.
+
+    `missing` names in words what has fewer runs than the protocol wants.
+    """
 
     cells: list[Row]
     capacities: list[Row]
@@ -64,6 +67,8 @@ def evaluate(
 ) -> Evaluation:
     """Validate what is in the folder `measured`; simulations write below `folder`.
 
+    `progress` is called after each of `num_validations`.
+
     Raises:
         ResultError: nothing is measured yet, or a run is damaged.
         ConfigError, TraceError, PolicyError, OutputError: as `validate`.
@@ -73,28 +78,34 @@ def evaluate(
     missing, cells, choices, capacities = [], [], [], []
     described: dict[str, Any] = {}
     for place, group in enumerate(_groups(protocol)):
-        there = [cell for cell in group if _runs(index, cell.name, measured)]
-        missing += [cell.name for cell in group if cell not in there]
+        runs = {cell.name: _runs(index.cells.get(cell.name), measured) for cell in group}
+        for cell in group:
+            missing += _lacking(cell.name, runs[cell.name], protocol.repeats_of(cell))
+        there = [cell for cell in group if runs[cell.name]]
         if there:
-            runs = {cell.name: _runs(index, cell.name, measured) for cell in there}
             found = _validate(there, runs, sources, step_time, folder / f"group-{place}", margins)
             described = found.cost.describe()
             cells += [_cell_row(c, f) for c, f in zip(there, found.cells, strict=True)]
             choices += [_choice_row(group[0], choice) for choice in found.choices]
         progress()
     for place, (key, owner) in enumerate(_capacities(protocol).items()):
-        entry = index.capacities.get(key)
-        paths = [] if entry is None else [measured / run for run in entry.runs]
-        if not paths or not all(path.is_dir() for path in paths):
-            missing.append(f"capacity of {key}")
-            continue
-        into = folder / f"capacity-{place}"
-        found = _validate([owner], {owner.name: paths}, sources, step_time, into, margins)
-        described = found.cost.describe()
-        capacities.append(_capacity_row(key, owner, found.cells[0]))
+        paths = _runs(index.capacities.get(key), measured)
+        missing += _lacking(f"capacity of {key}", paths, protocol.capacity_repeats)
+        if paths:
+            into = folder / f"capacity-{place}"
+            found = _validate([owner], {owner.name: paths}, sources, step_time, into, margins)
+            described = found.cost.describe()
+            capacities.append(_capacity_row(key, owner, found.cells[0]))
+        progress()
     if not described:
         raise ResultError(f"{measured} holds no run of this protocol; measure it first")
     return Evaluation(cells, capacities, choices, described, missing)
+
+
+def num_validations(protocol: Protocol) -> int:
+    """How many validations `evaluate` makes of it: one of each choice or other cell, and one of
+    each capacity."""
+    return len(list(_groups(protocol))) + len(_capacities(protocol))
 
 
 class _Sources:
@@ -128,11 +139,16 @@ def _capacities(protocol: Protocol) -> dict[str, PlannedCell]:
     return owners
 
 
-def _runs(index: Index, name: str, measured: Path) -> list[Path]:
-    """The runs of a cell; none unless all that are booked are there."""
-    entry = index.cells.get(name)
+def _runs(entry: CellEntry | CapacityEntry | None, measured: Path) -> list[Path]:
+    """The runs of a cell or a capacity; none unless all that are booked are there."""
     paths = [] if entry is None else [measured / run for run in entry.runs]
     return paths if all(path.is_dir() for path in paths) else []
+
+
+def _lacking(name: str, runs: Sequence[Path], planned: int) -> list[str]:
+    if len(runs) >= planned:
+        return []
+    return [f"{name} ({len(runs)} of {planned} runs)" if runs else name]
 
 
 def _validate(

@@ -56,7 +56,11 @@ class Done(NamedTuple):
 
 @dataclass(slots=True)
 class Campaign:
-    """The runs of a protocol in a folder. `seconds_left` says how much time this call has."""
+    """The runs of a protocol in a folder.
+
+    `seconds_left` says how much time this call has; `tell` is given each run in words, and at last
+    what there was no time for.
+    """
 
     protocol: Protocol
     folder: Path
@@ -166,7 +170,9 @@ class Campaign:
         prepared = prepare_trace(trace, settings)
         sized = settings.model_copy(update={"step_time": self.protocol.sizing})
         makespan = _ended(run_policy(prepared, sized)).result.summary["makespan_s"] or 0.0
-        if LONGER * makespan + self.protocol.overhead_s > self.seconds_left():
+        needed = LONGER * makespan + self.protocol.overhead_s
+        if needed > self.seconds_left():
+            self.tell(f"no time left for {path.parent.name}, which is taken to need {needed:.0f} s")
             return None
         if self._model is None:
             self._model = load_device_model(settings, self.protocol.execution())

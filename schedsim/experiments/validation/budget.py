@@ -35,7 +35,8 @@ Summary = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Stages:
     """One run's summaries on the way from measured to simulated; the middle ones are None where
-    decisions cannot be held while times change: in a closed loop, or where the replay broke off.
+    decisions cannot be held while times change: in a closed loop, or where the replay, then None as
+    well, was not exact.
     """
 
     measured: Summary
@@ -71,7 +72,7 @@ def error_budget(stages: Sequence[Stages]) -> dict[str, dict[str, float | None]]
     """Of each metric its `error` and the part of every cause, in shares of the measured mean.
 
     All are means over the runs. None where a run has no such figure, and for all causes where a
-    replay broke off. Without the middle stages what they tell apart is all `feedback`.
+    replay was not exact. Without the middle stages what they tell apart is all `feedback`.
     """
     return {name: _budget(name, stages) for name in METRICS}
 

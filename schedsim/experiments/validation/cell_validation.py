@@ -89,11 +89,14 @@ def validate_cell(cell: Cell, simulations: Simulations, margins: Margins) -> Cel
         stages_of(cell, run, replay, simulations.cost, simulated.summary)
         for run, replay in zip(cell.runs, replays, strict=True)
     ]
-    trail = trail_of(simulated)
+    trails = [trail_of(run) for run in cell.runs]
+    told = {
+        source: trail_of(simulated, source) for source in dict.fromkeys(t.source for t in trails)
+    }
     return CellValidation(
         cell=cell,
         replays=tuple(replays),
-        divergences=tuple(divergence_of(trail_of(run), trail) for run in cell.runs),
+        divergences=tuple(divergence_of(trail, told[trail.source]) for trail in trails),
         outcome=outcome,
         simulated=simulated,
         rows=rows_of(measured, simulated.summary, faster, slower, margins),

@@ -44,11 +44,17 @@ class Cell:
         chosen = self.settings
         assert chosen.blocks is not None, "a cell's sizes are those that came out"
         slots = chosen.blocks * chosen.block_size
-        return chosen.model, slots, chosen.max_seqs, chosen.concurrency
+        return chosen.model, slots, chosen.max_seqs, chosen.concurrency, self.ran_on
+
+    @property
+    def ran_on(self) -> dict[str, Any]:
+        """The kind of device, and what else than settings the time of an iteration depends on."""
+        return _ran_on(self.runs[0])
 
 
 def make_cells(runs: Sequence[StoredRun], trace: Trace) -> list[Cell]:
-    """Runs of `trace` by what was asked for, in the order in which each cell was first named.
+    """Runs of `trace` by what was asked for and what ran it, in the order in which each cell was
+    first named.
 
     Raises:
         TraceError: a run served another trace, or read it otherwise.
@@ -56,9 +62,7 @@ def make_cells(runs: Sequence[StoredRun], trace: Trace) -> list[Cell]:
         ConfigError: the repeats of a cell came out with other sizes.
     """
     for place, run in enumerate(runs):
-        if any(run.steps_sha256 == other.steps_sha256 for other in runs[:place]) or any(
-            run.path == other.path for other in runs[:place]
-        ):
+        if any(run.path == other.path or _is_copy(run, other) for other in runs[:place]):
             raise ResultError(f"{run.path} is there twice; give each run once")
         _check_trace(run, trace)
     groups: list[list[StoredRun]] = []
@@ -112,13 +116,29 @@ def settings_of(run: StoredRun) -> RunSettings:
     return settings
 
 
+def _is_copy(run: StoredRun, other: StoredRun) -> bool:
+    """Equal steps alone may be those of two policies in a simulation."""
+    return run.steps_sha256 == other.steps_sha256 and _asked(run) == _asked(other)
+
+
 def _asked(run: StoredRun) -> dict[str, Any]:
-    return {name: value for name, value in run.manifest["config"].items() if name != "resolved"}
+    config = run.manifest["config"]
+    asked = {name: value for name, value in config.items() if name != "resolved"}
+    return asked | _ran_on(run)
+
+
+def _ran_on(run: StoredRun) -> dict[str, Any]:
+    """Not which card of a kind: repeats may be of two. Threads count where they compute."""
+    execution = run.manifest.get("execution") or {}
+    names = ["weights", "dtype", "attention", "temperature"]
+    if str(execution.get("device")).startswith("cpu"):
+        names.append("threads")
+    return {"device": run.manifest.get("device")} | {name: execution.get(name) for name in names}
 
 
 def _check_alike(first: StoredRun, run: StoredRun) -> None:
     one, other = (dict(r.manifest["config"].get("resolved") or {}) for r in (first, run))
-    for name in one.keys() | other.keys():
+    for name in sorted(one.keys() | other.keys()):
         if name != "policy" and one.get(name) != other.get(name):
             raise ConfigError(
                 f"{first.path} and {run.path} were asked for alike and came out with "

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from schedsim.experiments.validation.equivalence import spread_of
 from schedsim.experiments.validation.kendall import kendall_tau
 from schedsim.experiments.validation.metrics import is_better_low
 
@@ -31,7 +32,8 @@ class Choice:
 
     @property
     def is_real(self) -> bool:
-        """Whether following the simulator cost more than the repeats differ."""
+        """Whether following the simulator cost more than the repeats differ; without repeats any
+        cost counts."""
         return self.regret > (self.spread or 0.0)
 
     def as_json(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class Choice:
 def choose(
     metric: str, measured: Mapping[str, Sequence[float]], simulated: Mapping[str, float]
 ) -> Choice:
-    """The choice among policies with at least one repeat each, by name.
+    """The choice among policies with at least one repeat each, by name; no mean is 0.
 
     Of policies that simulate alike, the pick is the one that was measured to be the worst: nothing
     in the simulation speaks against it.
@@ -63,21 +65,15 @@ def choose(
     sign = 1.0 if is_better_low(metric) else -1.0
     best = min(means, key=lambda name: sign * means[name])
     pick = min(means, key=lambda name: (sign * simulated[name], -sign * means[name]))
-    spreads = [_spread(measured[name]) for name in (best, pick)]
+    spreads = [spread_of(measured[name]) for name in (best, pick)]
     known = [spread for spread in spreads if spread is not None]
-    regret = abs(means[pick] - means[best]) / means[best] if means[best] else 0.0
     return Choice(
         metric=metric,
         measured=means,
         simulated=dict(simulated),
         best=best,
         pick=pick,
-        regret=regret,
+        regret=abs(means[pick] - means[best]) / means[best],
         spread=max(known) if len(known) == len(spreads) else None,
         order=kendall_tau(list(means.values()), [simulated[name] for name in means]),
     )
-
-
-def _spread(repeats: Sequence[float]) -> float | None:
-    mean = float(np.mean(repeats))
-    return (max(repeats) - min(repeats)) / mean if len(repeats) > 1 and mean else None

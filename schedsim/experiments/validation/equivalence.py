@@ -74,7 +74,7 @@ def agreement(measured: Sequence[float], simulated: float, margin: float) -> Agr
     size = len(measured)
     if size < 2:
         return Agreement(error, None, None, None, margin)
-    spread = (max(measured) - min(measured)) / mean
+    spread = spread_of(measured)
     standard_error = float(np.std(measured, ddof=1)) / mean / math.sqrt(size)
     freedom = size - 1
     if standard_error == 0.0:
@@ -82,6 +82,13 @@ def agreement(measured: Sequence[float], simulated: float, margin: float) -> Agr
     half_width = critical_value(2 * LEVEL, freedom) * standard_error
     p = _upper_tail((margin - abs(error)) / standard_error, freedom)
     return Agreement(error, spread, half_width, p, margin)
+
+
+def spread_of(repeats: Sequence[float]) -> float | None:
+    """(Largest - smallest) / mean, which is not 0; None for a single repeat."""
+    if len(repeats) < 2:
+        return None
+    return (max(repeats) - min(repeats)) / float(np.mean(repeats))
 
 
 def _upper_tail(t: float, freedom: float) -> float:

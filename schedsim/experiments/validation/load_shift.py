@@ -14,6 +14,8 @@ from schedsim.results.quantiles import Floats
 FACTORS = (0.8, 0.9, 0.95, 0.975, 1.0, 1.025, 1.05, 1.1, 1.25)
 """The loads at which a curve is simulated, in parts of the measured run's."""
 
+_ROUNDING = 1e-9
+
 _FINE = np.unique(np.round([*np.arange(FACTORS[0], FACTORS[-1], 0.001), FACTORS[-1]], 6))
 
 
@@ -29,12 +31,14 @@ def load_shift(curves: Sequence[Curve]) -> float | None:
     latencies to be the measured ones: above 0 where the simulated engine is the faster one.
 
     Least squares of the latencies' logarithms, which are taken for straight between the factors;
-    to 0.001. None where it is at the end of the factors or beyond.
+    to 0.001. None where it is at the end of the factors or beyond, and where no curve has its
+    measured latency at any of them, as one that does not depend on the load.
     """
     assert curves, "a shift is of a curve"
-    squares = np.zeros(len(_FINE))
-    for curve in curves:
-        squares += (_between(curve.simulated) - np.log(curve.measured)) ** 2
+    off = [_between(curve.simulated) - np.log(curve.measured) for curve in curves]
+    if not any(each.min() <= _ROUNDING and each.max() >= -_ROUNDING for each in off):
+        return None
+    squares = np.sum(np.square(off), axis=0)
     best = np.flatnonzero(squares <= squares.min() + 1e-12)
     shifts = _FINE[best] - 1.0
     nearest = int(np.abs(shifts).argmin())

@@ -22,15 +22,18 @@ def request_errors(
     runs: Sequence[StoredRun], simulated: "pyarrow.Table"
 ) -> dict[str, dict[str, Figures | None]]:
     """Of each latency: `simulated` against the mean of the repeats, and `repeats`, of which each is
-    held against the mean of the others; None for a single run."""
+    held against the mean of the others; None for a single run.
+
+    `requests` says how many have an error: neither side is unknown, nor was 0 measured.
+    """
     found: dict[str, dict[str, Figures | None]] = {}
     for name in COLUMNS:
         measured = np.array([float_column(run.requests, name) for run in runs])
         repeats = None
         if len(runs) > 1:
             others = (measured.sum(axis=0) - measured) / (len(runs) - 1)
-            repeats = _figures((measured / others - 1).ravel())
-        error = float_column(simulated, name) / measured.mean(axis=0) - 1
+            repeats = _figures(_errors(measured, others).ravel())
+        error = _errors(float_column(simulated, name), measured.mean(axis=0))
         found[name] = {"simulated": _figures(error), "repeats": repeats}
     return found
 
@@ -58,9 +61,15 @@ def requests_table(
     return pa.concat_tables(parts)
 
 
+def _errors(values: Floats, measured: Floats) -> Floats:
+    """NaN where one is unknown or `measured` is 0."""
+    errors: Floats = values / np.where(measured == 0.0, np.nan, measured) - 1
+    return errors
+
+
 def _figures(errors: Floats) -> Figures:
     """Of relative errors: the median as it is, to show a bias, and quantiles of their size."""
-    errors = errors[np.isfinite(errors)]
+    errors = errors[~np.isnan(errors)]
     figures: Figures = {"requests": len(errors)}
     figures["bias"] = float(np.median(errors)) if len(errors) else None
     for name, q, _ in QUANTILES:

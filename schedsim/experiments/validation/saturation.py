@@ -35,6 +35,10 @@ class Capacity:
         """Whether there was always somebody in line, so that this is what the engine can do."""
         return self.in_line >= SATURATED
 
+    def mean(self, name: str) -> float:
+        """The mean of the repeats of one of `KINDS`."""
+        return float(np.mean(self.measured[name]))
+
     def as_json(self) -> dict[str, Any]:
         """The fields as plain data."""
         return {
@@ -43,7 +47,8 @@ class Capacity:
             "saturated": self.is_saturated,
             **{
                 name: {
-                    "measured": self.measured[name],
+                    "measured": self.mean(name),
+                    "repeats": self.measured[name],
                     "simulated": self.simulated[name],
                     **found.as_json(),
                 }

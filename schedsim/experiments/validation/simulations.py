@@ -16,7 +16,7 @@ from schedsim.results.decision_file import DecisionFile
 from schedsim.results.difference import Comparison, compare_decisions
 from schedsim.results.record import RunRecord
 from schedsim.results.stored_run import StoredRun, load_run
-from schedsim.results.trail import TRAIL, of_sizes, trail_of
+from schedsim.results.trail import of_sizes, source_of, trail_of
 from schedsim.traces.transforms import scale_time
 
 SIMULATED, REPLAYED = "simulated", "replayed"
@@ -99,7 +99,7 @@ class Simulations:
         path = self._folder / f"{REPLAYED}-{number}"
         settings = self._with_time(f"recorded:{run.path}")
         prepared = prepare_run(self._cell.trace, settings, command=self._command)
-        outcome = _ended(run_prepared(prepared, self._options(run, path)), ReplayError)
+        outcome = _ended(run_prepared(prepared, self._options([run], path)), ReplayError)
         compared = trail_of(run)
         first_difference, differ, comparison = None, 0, None
         if outcome.error is None:
@@ -130,7 +130,7 @@ class Simulations:
             ConfigError, PolicyError, OutputError: as `run_policy`.
         """
         path = self._folder / SIMULATED
-        options = self._options(self._cell.runs[0], path)
+        options = self._options(self._cell.runs, path)
         settings = self._with_time(self._step_time)
         outcome = _ended(run_policy(self._cell.trace, settings, options))
         return outcome, load_run(path)
@@ -168,10 +168,10 @@ class Simulations:
     def _with_time(self, source: str) -> RunSettings:
         return self._cell.settings.model_copy(update={"step_time": source})
 
-    def _options(self, run: StoredRun, path: Path) -> RunOptions:
-        """Write what the run wrote, so that both can be compared."""
-        has_trail = (run.path / TRAIL).is_file()
-        return RunOptions(path, run.has_decisions, has_trail, command=self._command)
+    def _options(self, runs: Sequence[StoredRun], path: Path) -> RunOptions:
+        """Write the most that each of the runs wrote, so that it can be compared with all."""
+        wrote = [source_of(run) for run in runs]
+        return RunOptions(path, "decisions" in wrote, "trail" in wrote, command=self._command)
 
 
 def _ended(outcome: Outcome, expected: type[Exception] | None = None) -> Outcome:

@@ -86,7 +86,8 @@ def _choices(cells: Sequence[CellValidation]) -> Iterator[Choice]:
             continue
         for name in JUDGED:
             rows = {found.cell.name: found.rows[name] for found in group}
-            if all(row.agreement is not None for row in rows.values()):
+            # a regret is a share of what was measured, which of nothing is none
+            if all(row.agreement is not None and row.mean for row in rows.values()):
                 measured = {cell: row.measured for cell, row in rows.items()}
                 simulated = {
                     c: row.simulated for c, row in rows.items() if row.simulated is not None
@@ -104,7 +105,7 @@ def _rate_curves(cells: Sequence[CellValidation]) -> Iterator[RateCurve]:
 def _is_other_rate(a: CellValidation, b: CellValidation) -> bool:
     names = ("rate_scale", "arrivals")
     one, other = (found.cell.settings.model_dump(exclude=set(names)) for found in (a, b))
-    same = one == other and len(a.cell.trace) == len(b.cell.trace)
+    same = (one, a.cell.ran_on) == (other, b.cell.ran_on) and len(a.cell.trace) == len(b.cell.trace)
     return same and (a.cell.trace.prompt_tokens == b.cell.trace.prompt_tokens).all()
 
 
