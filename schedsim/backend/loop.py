@@ -115,7 +115,7 @@ class EngineLoop:
             batch = scheduler.schedule(now)
             if scheduler.rejected:
                 self._settle_rejected(now)
-            if not batch.is_empty or batch.preempted:
+            if batch.prefills or batch.runs_decodes or batch.preempted:
                 self._num_decided += 1
                 self._decided.append(
                     (batch, self._last_arrival, scheduler.num_running, len(scheduler.queue))

@@ -30,12 +30,13 @@ class BlockTables(DecodeCalendar):
         table = self._tables.get(request.id)
         held = len(table) if table is not None else 0
         need = -(-tokens // self.block_size) - held
+        if need <= 0:
+            return True
         if need > self.free_blocks:
             return False
         if table is None:
             table = self._tables[request.id] = []
-        if need > 0:
-            table += self._take(need)
+        table += self._take(need)
         return True
 
     def release(self, request: Request) -> int:

@@ -61,7 +61,7 @@ class Sarathi(Policy):
 
     def budget(self, step: Step) -> int:
         """The largest chunk size, shared by all prefills of the iteration."""
-        return max(self._sizes)
+        return self._sizes[0]
 
     def schedule(self, step: Step) -> None:
         """Decodes, then unfinished prefills, then new requests."""
@@ -75,7 +75,7 @@ class Sarathi(Policy):
         if self.low_chunk_size is not None:
             begun = request.num_known_tokens - tokens
             stage = begun // -(-self.falling_tokens // self.stages)
-            left -= max(self._sizes) - self._sizes[min(stage, self.stages - 1)]
+            left -= self._sizes[0] - self._sizes[min(stage, self.stages - 1)]
         return max(min(tokens, left), 0)
 
     def gate(self, request: Request, tokens: int, step: Step) -> Gate:

@@ -204,7 +204,7 @@ class Scheduler:
             self._blame_policy(error, f"in iteration {step.iteration}")
         batch = step.seal()
         self._book(batch)
-        if not batch.is_empty:
+        if batch.prefills or batch.runs_decodes:
             self._in_flight.append(batch)
         return batch
 

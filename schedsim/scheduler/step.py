@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from schedsim.errors import PolicyError
 from schedsim.policies.base import Gate, PreemptMode, overrides
 from schedsim.request import Request, Status
 from schedsim.scheduler.batch import Batch, Chunk, Transfer, TransferKind
@@ -26,6 +27,8 @@ class Step(StepView):
 
     def __init__(self, scheduler: "Scheduler") -> None:
         super().__init__(scheduler)
+        self._walked: set[int] = set()
+        self._barred: set[int] = set()
         self.begin(0.0)
         self._planning = False
 
@@ -34,8 +37,8 @@ class Step(StepView):
         self._reset(now)
         self._runs_decodes = False
         self._one_by_one = False
-        self._walked: set[int] = set()
-        self._barred: set[int] = set()
+        self._walked.clear()
+        self._barred.clear()
         self._planning = True
 
     # ---- coarse verbs
@@ -46,7 +49,8 @@ class Step(StepView):
         Decodes take one token, unfinished prefills what `chunk` says. Where a block is missing,
         `victim` says who is preempted.
         """
-        self._require_planning()
+        if not self._planning:
+            raise self._unplanned()
         scheduler = self._scheduler
         members = scheduler.decode_set.members
         prefilling = scheduler.prefilling
@@ -67,7 +71,8 @@ class Step(StepView):
 
         Where a block is missing, `victim` says who is preempted.
         """
-        self._require_planning()
+        if not self._planning:
+            raise self._unplanned()
         scheduler = self._scheduler
         members = scheduler.decode_set.members
         if self._runs_decodes:
@@ -80,13 +85,14 @@ class Step(StepView):
 
     def run_prefills(self) -> None:
         """Run a chunk of every unfinished prefill in running order, within the budget."""
-        self._require_planning()
+        if not self._planning:
+            raise self._unplanned()
         for request in list(self._scheduler.prefilling):
             if self.tokens_left <= 0:
                 break
             if request.status is Status.RUNNING and request.id not in self._chunks:
                 self._run_chunk(request)
-                if self._ends_at(request):
+                if self.preempted and self._ends_at(request):
                     break
 
     def admit_waiting(self) -> int:
@@ -94,7 +100,8 @@ class Step(StepView):
 
         Returns the number of requests admitted.
         """
-        self._require_planning()
+        if not self._planning:
+            raise self._unplanned()
         scheduler = self._scheduler
         queue = scheduler.queue
         if not len(queue):
@@ -132,7 +139,8 @@ class Step(StepView):
         Raises:
             PolicyError: the request does not run, is planned already, or has fewer tokens left.
         """
-        self._require_planning()
+        if not self._planning:
+            raise self._unplanned()
         if request.status is not Status.RUNNING:
             raise self.error(request, f"cannot be run, it is {request.status}")
         decodes = request._decode_set is not None
@@ -168,7 +176,8 @@ class Step(StepView):
         Raises:
             PolicyError: the request does not wait, no seat is free, or `tokens` is impossible.
         """
-        self._require_planning()
+        if not self._planning:
+            raise self._unplanned()
         scheduler = self._scheduler
         if request not in scheduler.queue:
             raise self.error(request, f"cannot be admitted, it is {request.status}")
@@ -216,7 +225,8 @@ class Step(StepView):
         Raises:
             PolicyError: the request does not run.
         """
-        self._require_planning()
+        if not self._planning:
+            raise self._unplanned()
         if request.status is not Status.RUNNING:
             raise self.error(request, f"cannot be preempted, it is {request.status}")
         if self._admitted and self._scheduler.has_prefix_cache:
@@ -301,7 +311,7 @@ class Step(StepView):
             self._seal_chunks(batch)
         if scheduler.padding:
             self.seal_padding(batch)
-        if not batch.is_empty or self.preempted:
+        if batch.prefills or batch.runs_decodes or self.preempted:
             self.iteration += 1
         return batch
 
@@ -352,9 +362,8 @@ class Step(StepView):
             for request, pairs in self._scheduler.kv_cache.take_moves()
         ]
 
-    def _require_planning(self) -> None:
-        if not self._planning:
-            raise self.error(None, "acts while no iteration is planned; do it in `schedule`")
+    def _unplanned(self) -> PolicyError:
+        return self.error(None, "acts while no iteration is planned; do it in `schedule`")
 
     def _decode_at_once(self) -> bool:
         """Grow the whole decode set if nobody is held or planned and no block can be missing."""

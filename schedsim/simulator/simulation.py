@@ -94,10 +94,11 @@ class Simulation(Backend):
                 now = wake
                 yield env.timeout(max(0.0, now - env.now))
                 continue
-            loop.announce(batch)
+            if loop.observers:
+                loop.announce(batch)
             host = gap = 0.0
             # Called once an iteration: what needs no parts makes none.
-            duration = 0.0 if seconds is None or batch.is_empty else seconds(batch)
+            duration = seconds(batch) if seconds is not None and batch.sampled else 0.0
             if not 0.0 < duration < math.inf:
                 host, duration, gap = pace.parts_of(batch)
             start = now + host
