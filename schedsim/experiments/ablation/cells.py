@@ -31,7 +31,7 @@ class Scheduling:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """How memory is given: specs of one manager, of which the best is taken; what it is sized by."""
+    """How memory is given: specs of one manager, of which the best is taken; what sizes it."""
 
     name: str
     managers: tuple[str, ...]

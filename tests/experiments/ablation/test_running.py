@@ -192,7 +192,7 @@ def test_requests_beyond_the_context_are_left_out_of_every_cell_and_told() -> No
     kept = sum(map(len, short.draws))
     assert 0 < kept < 48
     assert all(int((d.prompt_tokens + d.output_tokens).max()) <= 200 for d in short.draws)
-    assert any(note.startswith(f"{48 - kept} of the 48 requests") for note in short.notes)
+    assert any(f"in every cell: {48 - kept} of the 48 requests" in note for note in short.notes)
     with pytest.raises(ConfigError, match="no request fits into a context of 2 tokens"):
         prepared(max_model_len=2)
 
