@@ -8,7 +8,7 @@ import pytest
 
 from schedsim.costs.fitted_file import FittedFile, Part, Parts, Term
 from schedsim.experiments.ablation import running
-from schedsim.experiments.ablation.cells import CONTINUOUS, MAXIMUM, NAIVE, PAGED, own_kernel
+from schedsim.experiments.ablation.cells import BUDDY, CONTINUOUS, MAXIMUM, NAIVE, PAGED, own_kernel
 from tests.cli.commands import manifest, names, refused, schedsim
 
 SMALL = (
@@ -134,8 +134,11 @@ def test_a_pool_in_which_buddy_has_no_chunk_for_some_is_told() -> None:
     assert note.startswith("note: memory 'buddy' never has room for")
 
 
-def test_a_memory_that_serves_nobody_is_no_rate_and_no_ratio(tmp_path: Path) -> None:
+def test_a_memory_that_serves_nobody_is_no_rate_and_no_ratio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """150 tokens need ten blocks: buddy has no chunk of sixteen in a pool of ten."""
+    monkeypatch.setattr(running, "CAPACITY_CELLS", (own_kernel(CONTINUOUS, BUDDY),))
     trace = tmp_path / "equal.csv"
     rows = [f"{number},110,40" for number in range(3)]
     trace.write_text("\n".join(["arrival,prompt_tokens,output_tokens", *rows]))

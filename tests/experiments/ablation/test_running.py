@@ -24,6 +24,7 @@ from schedsim.experiments.ablation.cells import (
     Cell,
     own_kernel,
 )
+from schedsim.experiments.ablation.notes import notes_on_capacities
 from schedsim.experiments.ablation.running import Ablated, ablate, prepare
 from schedsim.experiments.ablation.serving import mean_log_rate
 from schedsim.experiments.ablation.setup import Workload
@@ -240,3 +241,20 @@ def test_capacity_is_where_nine_of_ten_meet_their_targets() -> None:
     assert len(searched._as_many(one.draws[0], 100.0, 0)) == 1000
     hasty = replace(one.setup, engine=one.setup.engine.model_copy(update={"slo_ttft": 1e-6}))
     assert Capacities(hasty, one.pool, one.draws, cells).of(continuous).rates == [None]
+
+
+def test_a_capacity_beyond_the_highest_rate_tried_is_told_as_a_bound() -> None:
+    ready = prepared(slo_tpot=60.0)  # which everybody meets at any rate
+    cell = own_kernel(CONTINUOUS, PAGED)
+    cells = {cell: fill_cell(ready.setup, ready.pool, ready.draws, cell, {})}
+    found = {cell: Capacities(ready.setup, ready.pool, ready.draws, cells).of(cell)}
+    (note,) = notes_on_capacities(cells, found)
+    assert str(cell) in note
+    borne = found[cell]._replace(rates=[1.0, 1.0])
+    assert notes_on_capacities(cells, {cell: borne}) == []
+
+
+def test_a_paged_kernel_measured_with_other_blocks_is_told() -> None:
+    (note,) = [note for note in prepared(block_size=32).notes if "blocks of 16 tokens" in note]
+    assert note.endswith("not of 32")
+    assert not any("blocks of 16 tokens" in note for note in READY.notes)
