@@ -23,8 +23,8 @@ from schedsim.experiments.ablation import export
 from schedsim.experiments.ablation.kernels import step_time
 from schedsim.experiments.ablation.measuring import with_device_sizes
 from schedsim.experiments.ablation.on_device import measure, measured_size
+from schedsim.experiments.ablation.running import Ablated, prepare
 from schedsim.experiments.ablation.running import ablate as run_ablation
-from schedsim.experiments.ablation.running import prepare
 from schedsim.experiments.ablation.setup import DEFAULT_REQUESTS, DEFAULT_TRACE, Setup
 from schedsim.experiments.execution import load_device_model, require_torch
 from schedsim.report.export import svg_of
@@ -212,18 +212,22 @@ def _simulate(setup: Setup, out: Path | None, as_json: bool, quiet: bool) -> lis
         prepared = prepare(setup)
     with count_progress("ablate", prepared.size, quiet, "cells") as progress:
         ablated = run_ablation(prepared, out=out, command=_command(), progress=progress)
+    # All files come before the first line: who reads only some of these lines still has the files.
+    on_figure = [] if out is None else _draw(ablated, out / "waterfall.svg")
     if as_json:
         typer.echo(json.dumps(export.as_json(ablated), indent=2, ensure_ascii=False))
     else:
         print_ablation(ablated)
-    notes = list(ablated.notes)
-    if out is None:
-        return notes
+    return [*ablated.notes, *on_figure]
+
+
+def _draw(ablated: Ablated, path: Path) -> list[str]:
+    """Write the waterfall of the burst; a note if what draws it is not installed."""
     if find_spec("altair") is None or find_spec("vl_convert") is None:
-        return [*notes, f"no waterfall.svg without altair and vl-convert-python: {INSTALL}"]
+        return [f"no {path.name} without altair and vl-convert-python: {INSTALL}"]
     figure = export.waterfall_of(ablated.cells, ablated.answers[0].factors[0])
-    write_whole(out / "waterfall.svg", svg_of(figure))
-    return notes
+    write_whole(path, svg_of(figure))
+    return []
 
 
 def _measure(

@@ -151,3 +151,17 @@ def test_a_memory_that_serves_nobody_is_no_rate_and_no_ratio(
     assert not any("buddy over" in line for line in buddy)
     assert any("note: memory 'buddy' never has room for 4" in note for note in ended.notes)
     assert manifest(tmp_path / "out")["complete"] is True
+
+
+def test_all_files_are_there_before_anything_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the output goes to `head`, which leaves after some lines."""
+    pytest.importorskip("altair")
+
+    def stop(ablated: running.Ablated) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("schedsim.cli.ablate.print_ablation", stop)
+    assert schedsim(*SMALL, "--repeats", 1, "--out", tmp_path / "out").exit_code == 130
+    assert "waterfall.svg" in names(tmp_path / "out")
