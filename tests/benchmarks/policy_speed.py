@@ -22,6 +22,7 @@ from schedsim.traces.transforms import over_context, scale_time
 from tests.benchmarks.plain_loop import plain_loop
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
+CONVERSATIONS = SHARED / "traces" / "azure-2023" / "AzureLLMInferenceTrace_conv.csv.gz"
 SIZES = {"blocks": 30_000, "max_seqs": 256, "token_budget": 2048}
 SETTINGS = {
     **SIZES,
@@ -45,8 +46,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("policies", nargs="*", metavar="POLICY")
     options = parser.parse_args()
-    path = SHARED / "traces" / "azure-2023" / "AzureLLMInferenceTrace_conv.csv.gz"
-    trace = scale_time(schedsim.read_trace(path), 4.0)
+    trace = scale_time(schedsim.read_trace(CONVERSATIONS), 4.0)
     fits = over_context(trace, 8192)
     print(f"{'policy':24}{'tokens':>12}{'CPU s':>8}{'tokens/CPU s':>14}{'ratio':>8}")
     tokens, _ = plain_loop(fits, **SIZES)
