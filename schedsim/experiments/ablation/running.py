@@ -27,6 +27,7 @@ from schedsim.experiments.ablation.tables import cells_table, factors_table
 from schedsim.predictors import make_predictor
 from schedsim.results.directory import RunDirectory
 from schedsim.results.manifest import package_version
+from schedsim.specs import parse_spec
 from schedsim.traces.trace import Trace
 
 SCHEMA_VERSION = 1
@@ -78,6 +79,11 @@ def prepare(setup: Setup) -> Prepared:
     for option, value in (("--requests", setup.requests), ("--repeats", setup.repeats)):
         if value < 1:
             raise ConfigError(f"{option} {value} must be at least 1")
+    if parse_spec(setup.noise).name == "column":
+        raise ConfigError(
+            f"--noise {setup.noise}: of a trace the lengths alone are drawn, not its predictions; "
+            "name another predictor"
+        )
     engine = setup.engine
     on_time = [note for kernel in KERNELS for note in notes_on_step_time(setup, kernel)]
     pool, notes = find_pool(engine)

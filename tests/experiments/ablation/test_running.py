@@ -204,6 +204,7 @@ def test_requests_beyond_the_context_are_left_out_of_every_cell_and_told() -> No
         ({"repeats": 0}, "--repeats 0 must be at least 1"),
         ({"requests": 0}, "--requests 0 must be at least 1"),
         ({"noise": "normal"}, "unknown predictor 'normal'"),
+        ({"noise": "column"}, "--noise column: of a trace the lengths alone are drawn"),
         ({"paged_kernel": "quick"}, "unknown step-time model 'quick'"),
         ({"contiguous_kernel": "recorded:run"}, "a record is no step-time model"),
         ({"contiguous_kernel": "fitted:nowhere.json"}, "cannot read the file"),
