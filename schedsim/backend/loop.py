@@ -183,6 +183,7 @@ class EngineLoop:
         ahead = scheduler.steady_batch()
         due = self._next_due()
         before = num_decided = self._num_decided
+        known: TimesAhead | None = None  # of the next iterations, through what arrives in them
         while left:
             if now >= due:
                 if not scheduler.runs_to_the_end:
@@ -191,8 +192,10 @@ class EngineLoop:
                 num_decided = self._num_decided
                 self._take_arrivals(now)
                 due = self._next_due()
-            times = self._times_at_once(ahead, now, left, due, pace)
-            if times is not None:
+            if known is None:
+                known = self._times_at_once(ahead, now, left, pace)
+            if known is not None:
+                times, known = known.split(due)
                 self._skip(ahead, times)
                 left -= len(times.end)
                 now = times.next_look
@@ -276,9 +279,7 @@ class EngineLoop:
         self._num_decided += 1
         return end + gap
 
-    def _times_at_once(
-        self, batch: Batch, now: float, most: int, due: float, pace: Pace
-    ) -> TimesAhead | None:
+    def _times_at_once(self, batch: Batch, now: float, most: int, pace: Pace) -> TimesAhead | None:
         """When the next iterations run in which the memory has nothing to do; None: one by one."""
         if pace.parts_ahead is None or most < WORTH_AT_ONCE:
             return None
@@ -286,13 +287,13 @@ class EngineLoop:
         if together < WORTH_AT_ONCE:
             return None
         batch.iteration = self._num_decided
-        batch.decode_context = self._scheduler.decode_set.context
-        batch.longest_context = self._scheduler.decode_set.longest_context
-        return times_ahead(now, pace.parts_ahead(batch, together), together, due)
+        self._scheduler.measure(batch)
+        return times_ahead(now, pace.parts_ahead(batch, together), together)
 
     def _skip(self, batch: Batch, times: TimesAhead) -> None:
         """Run a batch as often as there are times, while the memory has nothing to do."""
         scheduler = self._scheduler
+        scheduler.measure(batch)
         self._steps.append_ahead(
             batch, times.decided_at, times.start, times.end, self._last_arrival,
             scheduler.num_running, len(scheduler.queue), scheduler.kv_cache.free_blocks,

@@ -34,6 +34,18 @@ class TimesAhead(NamedTuple):
     end: Seconds
     next_look: float
 
+    def split(self, due: float) -> "tuple[TimesAhead, TimesAhead | None]":
+        """Those decided before `due`, at least one, and the rest, if any."""
+        looks = self.decided_at
+        if looks[-1] < due:
+            return self, None
+        count = max(1, int(looks.searchsorted(due)))
+        if count == len(looks):
+            return self, None
+        first = TimesAhead(looks[:count], self.start[:count], self.end[:count], float(looks[count]))
+        rest = TimesAhead(looks[count:], self.start[count:], self.end[count:], self.next_look)
+        return first, rest
+
 
 def make_pace(cost: StepCost, noise: StepNoise | None = None) -> Pace:
     """The pace of `cost`; of a negative or endless time it raises a ConfigError that names it.
@@ -66,20 +78,18 @@ def make_pace(cost: StepCost, noise: StepNoise | None = None) -> Pace:
     return Pace(parts_of, parts_ahead)
 
 
-def times_ahead(now: float, parts: PartsAhead, iterations: int, due: float) -> TimesAhead | None:
-    """The times of up to `iterations` iterations, those decided before `due`; at least one.
+def times_ahead(now: float, parts: PartsAhead, iterations: int) -> TimesAhead | None:
+    """The times of so many iterations.
 
     The first one is decided at `now`. Every time is the one before plus a part, added in order,
     which gives the same bits as a loop. None if a part is negative or has no end.
     """
     host, device, gap = parts
     if isinstance(host, float) and isinstance(gap, float) and host == gap == 0.0:
-        stride = 1
         times = np.empty(iterations + 1)
         times[1:] = device
         looks, starts, ends = times[:-1], times[:-1], times[1:]
     else:
-        stride = 3
         times = np.empty(3 * iterations + 1)
         times[1::3], times[2::3], times[3::3] = parts
         looks, starts, ends = times[:-1:3], times[1::3], times[2::3]
@@ -89,11 +99,7 @@ def times_ahead(now: float, parts: PartsAhead, iterations: int, due: float) -> T
     np.add.accumulate(times, out=times)
     if not times[-1] < math.inf:
         return None
-    count = iterations
-    if looks[-1] >= due:
-        count = max(1, int(np.searchsorted(looks, due)))
-    next_look = float(times[stride * count])
-    return TimesAhead(looks[:count], starts[:count], ends[:count], next_look)
+    return TimesAhead(looks, starts, ends, float(times[-1]))
 
 
 def _bad_duration(duration: float, batch: Batch, cost: StepCost) -> ConfigError:

@@ -71,5 +71,6 @@ class AheadCost(StepCost, Protocol):
 
 
 def decode_contexts(shape: BatchShape, iterations: int) -> Seconds:
-    """`decode_context` of so many iterations from `shape` on, exact in float64."""
-    return shape.decode_context + shape.decode_requests * np.arange(iterations, dtype=np.float64)
+    """`decode_context` and `padding_context` of so many iterations on, exact in float64."""
+    context = shape.decode_context + shape.padding_context
+    return context + shape.decode_requests * np.arange(iterations, dtype=np.float64)

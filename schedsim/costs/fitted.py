@@ -57,7 +57,7 @@ class FittedCost:
         """The same of consecutive iterations that only decode."""
         features = features_of(shape, self.file.padding)
         growing = (
-            decode_contexts(shape, iterations) + shape.padding_context,
+            decode_contexts(shape, iterations),
             shape.longest_context + np.arange(iterations, dtype=np.float64),
         )
         host, device, gap = (_seconds_ahead(part, features, growing) for part in self._sums)

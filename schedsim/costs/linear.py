@@ -64,7 +64,7 @@ class LinearCost:
     def parts_ahead(self, shape: BatchShape, iterations: int) -> PartsAhead:
         """All of it on the device; what an iteration does not have adds nothing."""
         requests = shape.decode_requests + shape.padding_requests
-        context = decode_contexts(shape, iterations) + shape.padding_context
+        context = decode_contexts(shape, iterations)
         fixed = self.base_ms + self.decode_request_ms * requests
         return PartsAhead(0.0, (fixed + self.decode_context_ms * context) * 1e-3, 0.0)
 

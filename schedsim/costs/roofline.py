@@ -158,7 +158,7 @@ class RooflineCost:
     def parts_ahead(self, shape: BatchShape, iterations: int) -> PartsAhead:
         """All of it on the device; the attention of the decodes is the last term of `seconds`."""
         fixed = self.seconds(replace(shape, decode_context=0, padding_context=0))
-        context = decode_contexts(shape, iterations) + shape.padding_context
+        context = decode_contexts(shape, iterations)
         attention = np.maximum(self._attention * context, self._kv_token * context)
         return PartsAhead(0.0, fixed + attention, 0.0)
 

@@ -85,7 +85,7 @@ class TablesCost:
     def parts_ahead(self, shape: BatchShape, iterations: int) -> PartsAhead:
         """All of it on the device; only attention changes while nobody joins or leaves."""
         decodes = shape.decode_requests + shape.padding_requests
-        contexts = (decode_contexts(shape, iterations) + shape.padding_context) / decodes
+        contexts = decode_contexts(shape, iterations) / decodes
         attention = self.tables.decode.along((decodes,), contexts)
         skew = self.tables.skew
         if skew is not None:

@@ -304,10 +304,14 @@ class Scheduler:
         if not self.can_decode_all() or (self.moves_blocks and self.kv_cache.needy):
             return False
         self.kv_cache.grow_all()
-        batch.decode_context = self.decode_set.context
-        batch.longest_context = self.decode_set.longest_context
+        self.measure(batch)
         self._book(batch)
         return True
+
+    def measure(self, batch: Batch) -> None:
+        """Tell a `steady_batch` how long the contexts of who decodes have become."""
+        batch.decode_context = self.decode_set.context
+        batch.longest_context = self.decode_set.longest_context
 
     @property
     def quiet_iterations(self) -> int:

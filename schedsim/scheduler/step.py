@@ -309,7 +309,7 @@ class Step(StepView):
         """What the finished members of a static batch add to it."""
         padding = self._scheduler.padding
         batch.padding_requests = len(padding)
-        batch.padding_context = sum(request.num_known_tokens for request in padding)
+        batch.padding_context = sum(r.prompt_tokens + r._generated for r in padding)  # all real
 
     # ---- inside
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedsim.backend.pace import make_pace, times_ahead
+from schedsim.backend.pace import TimesAhead, make_pace, times_ahead
 from schedsim.costs import load_gpu, load_model
 from schedsim.costs.base import AheadCost, PartsAhead
 from schedsim.costs.fitted import make_fitted
@@ -37,6 +37,11 @@ batches = st.builds(
 )
 
 
+def told(times: TimesAhead) -> list[tuple[float, float, float]]:
+    columns = (times.decided_at, times.start, times.end)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
 @pytest.mark.parametrize("name", MODELS)
 @given(batch=batches, iterations=st.integers(1, 40), now=st.floats(0.0, 1e6), limit=st.floats(0, 9))
 def test_times_are_those_of_a_loop(
@@ -47,12 +52,10 @@ def test_times_are_those_of_a_loop(
     noise = NOISE if name == "fitted with noise" else None
     pace = make_pace(MODELS[name], noise)
     assert pace.parts_ahead is not None
-    times = times_ahead(now, pace.parts_ahead(batch, iterations), iterations, due)
+    times = times_ahead(now, pace.parts_ahead(batch, iterations), iterations)
     assert times is not None
     expected, one = [], replace(batch)
     for _ in range(iterations):
-        if expected and now >= due:
-            break
         host, device, gap = pace.parts_of(one)
         start = now + host
         end = start + device
@@ -61,13 +64,19 @@ def test_times_are_those_of_a_loop(
         one.decode_context += one.decode_requests
         one.longest_context += 1
         one.iteration += 1
-    found = zip(times.decided_at.tolist(), times.start.tolist(), times.end.tolist(), strict=True)
-    assert list(found) == expected
+    assert told(times) == expected
     assert times.next_look == now
+    first, rest = times.split(due)
+    looks = [decided_at for decided_at, *_ in expected]
+    before = max(1, sum(look < due for look in looks))
+    assert told(first) == expected[:before]
+    assert first.next_look == [*looks, now][before]
+    assert (told(rest) if rest is not None else []) == expected[before:]
+    assert rest is None or rest.next_look == now
 
 
 @pytest.mark.parametrize("bad", [-1e-9, math.nan, math.inf])
 def test_a_duration_that_is_none_is_left_to_the_loop_which_says_so(bad: float) -> None:
     device = np.array([0.1, bad, 0.1])
-    assert times_ahead(0.0, PartsAhead(0.0, device, 0.0), 3, math.inf) is None
-    assert times_ahead(0.0, PartsAhead(0.5, device, 0.5), 3, math.inf) is None
+    assert times_ahead(0.0, PartsAhead(0.0, device, 0.0), 3) is None
+    assert times_ahead(0.0, PartsAhead(0.5, device, 0.5), 3) is None
