@@ -23,14 +23,14 @@ from schedsim.experiments.ablation import export
 from schedsim.experiments.ablation.kernels import step_time
 from schedsim.experiments.ablation.measuring import with_device_sizes
 from schedsim.experiments.ablation.on_device import measure, measured_size
+from schedsim.experiments.ablation.running import Ablated, prepare
 from schedsim.experiments.ablation.running import ablate as run_ablation
-from schedsim.experiments.ablation.running import prepare
-from schedsim.experiments.ablation.setup import DEFAULT_TRACE, Setup
+from schedsim.experiments.ablation.setup import DEFAULT_REQUESTS, DEFAULT_TRACE, Setup
 from schedsim.experiments.execution import load_device_model, require_torch
 from schedsim.report.export import svg_of
 from schedsim.report.figures import INSTALL
 from schedsim.results.directory import check_unused, write_whole
-from schedsim.sweep.traces import check_trace
+from schedsim.sweep.traces import check_trace, is_recipe
 
 EXAMPLES = """\
 Examples:
@@ -97,12 +97,13 @@ def ablate(
     token_budget: options.TokenBudget = None,
     max_model_len: options.MaxModelLen = None,
     requests: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Requests that each repeat draws from a file; a recipe says its own.",
+            help="Requests that each repeat draws from a file, default 1000; a recipe says its "
+            "own (requests=N).",
             rich_help_panel=LOAD,
         ),
-    ] = 1000,
+    ] = None,
     token_scale: options.TokenScale = 1.0,
     noise: Annotated[
         str,
@@ -139,6 +140,11 @@ def ablate(
     the maximum, sized by true or by noisy lengths, from a buddy allocator, and paged.
     """
     check_trace(trace)
+    if requests is not None and is_recipe(trace):
+        raise ConfigError(
+            f"--requests {requests} is for a trace file; the recipe {trace} says its own: "
+            f"generate:PRESET,requests={requests}"
+        )
     _check_options(device, slo, threads, (paged_kernel, contiguous_kernel))
     if out is not None:
         check_unused(out)
@@ -157,7 +163,7 @@ def ablate(
     setup = Setup(
         engine=engine,
         trace=trace,
-        requests=requests,
+        requests=DEFAULT_REQUESTS if requests is None else requests,
         repeats=repeats,
         noise=noise,
         paged_kernel=step_time(paged_kernel or "paged"),
@@ -206,18 +212,22 @@ def _simulate(setup: Setup, out: Path | None, as_json: bool, quiet: bool) -> lis
         prepared = prepare(setup)
     with count_progress("ablate", prepared.size, quiet, "cells") as progress:
         ablated = run_ablation(prepared, out=out, command=_command(), progress=progress)
+    # All files come before the first line: who reads only some of these lines still has the files.
+    on_figure = [] if out is None else _draw(ablated, out / "waterfall.svg")
     if as_json:
         typer.echo(json.dumps(export.as_json(ablated), indent=2, ensure_ascii=False))
     else:
         print_ablation(ablated)
-    notes = list(ablated.notes)
-    if out is None:
-        return notes
+    return [*ablated.notes, *on_figure]
+
+
+def _draw(ablated: Ablated, path: Path) -> list[str]:
+    """Write the waterfall of the burst; a note if what draws it is not installed."""
     if find_spec("altair") is None or find_spec("vl_convert") is None:
-        return [*notes, f"no waterfall.svg without altair and vl-convert-python: {INSTALL}"]
+        return [f"no {path.name} without altair and vl-convert-python: {INSTALL}"]
     figure = export.waterfall_of(ablated.cells, ablated.answers[0].factors[0])
-    write_whole(out / "waterfall.svg", svg_of(figure))
-    return notes
+    write_whole(path, svg_of(figure))
+    return []
 
 
 def _measure(

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from schedsim.cli.console import stdout_console
-from schedsim.experiments.ablation.agreement import agreement_of, error_of, rates_of
+from schedsim.experiments.ablation.agreement import agreement_of, error_of
 from schedsim.experiments.ablation.burst import Cells
 from schedsim.experiments.ablation.capacity import Capacity
 from schedsim.experiments.ablation.cells import (
@@ -22,7 +22,7 @@ from schedsim.experiments.ablation.factors import GROUPS, LEVEL, MEANINGS, Answe
 from schedsim.experiments.ablation.measuring import Pair
 from schedsim.experiments.ablation.on_device import MeasuredCells
 from schedsim.experiments.ablation.running import Ablated
-from schedsim.experiments.ablation.serving import Served
+from schedsim.experiments.ablation.serving import Served, served_rates
 from schedsim.experiments.in_line import InLine
 
 MARK = " *"
@@ -111,7 +111,7 @@ def capacity_table(capacities: dict[Cell, Capacity]) -> Table:
         table.add_column(heading, justify="right")
     for cell, (candidate, rates) in capacities.items():
         borne = [rate for rate in rates if rate is not None]
-        told = "below the least rate tried"
+        told = f"below the least rate tried in {len(rates) - len(borne)} of {len(rates)} repeats"
         if len(borne) == len(rates):
             told = in_words(Factor.of_logs(list(map(math.log, borne))), digits=2)
         size = "-" if candidate.batch_size is None else str(candidate.batch_size)
@@ -214,7 +214,10 @@ def _intervals(repeats: int) -> str:
 
 
 def _rate(runs: Sequence[Served]) -> str:
-    return in_words(Factor.of_logs(list(map(math.log, rates_of(runs)))), digits=0)
+    rates = served_rates(runs)
+    if not all(rates):
+        return "nothing served"
+    return in_words(Factor.of_logs(list(map(math.log, rates))), digits=0)
 
 
 def _at_once(uses: Sequence[InLine]) -> str:

@@ -21,6 +21,15 @@ class Recipe(NamedTuple):
     rate: float | None = None
 
 
+def is_recipe(name: str) -> bool:
+    """Whether each seed draws the trace of this name anew.
+
+    Raises:
+        ConfigError: a wrong recipe.
+    """
+    return _recipe(name) is not None
+
+
 def check_trace(name: str) -> None:
     """Refuse a trace that cannot be had, without reading it.
 

@@ -8,7 +8,7 @@ import pytest
 
 from schedsim.costs.fitted_file import FittedFile, Part, Parts, Term
 from schedsim.experiments.ablation import running
-from schedsim.experiments.ablation.cells import CONTINUOUS, MAXIMUM, NAIVE, PAGED, own_kernel
+from schedsim.experiments.ablation.cells import BUDDY, CONTINUOUS, MAXIMUM, NAIVE, PAGED, own_kernel
 from tests.cli.commands import manifest, names, refused, schedsim
 
 SMALL = (
@@ -102,7 +102,13 @@ def test_a_fitted_step_time_for_each_kernel_is_used(tmp_path: Path) -> None:
         (("--repeats", 0), "--repeats 0 must be at least 1"),
         (("--blocks", 10, "--max-model-len", 161), "a pool of 10 blocks does not hold one"),
         (("--noise", "lognormal,sigma=x"), "predictor 'lognormal': sigma='x'"),
-        (("--paged-kernel", "fitted:none.json"), "cannot read the file"),
+        (("--paged-kernel", "fitted:none.json"), "--paged-kernel: --step-time fitted:none.json: "),
+        (
+            ("--contiguous-kernel", "libary"),
+            "--contiguous-kernel: unknown step-time model 'libary'",
+        ),
+        (("generate:sharegpt,requests=9", "--requests", 5), "--requests 5 is for a trace file"),
+        (("--blocks", 3), "raise --max-model-len or --blocks"),
         (("--slo", "ttft"), "--slo 'ttft'"),
         (("--model", "llama"), "unknown model 'llama'"),
         (("--threads", 2), "--threads 2 is for --device cpu"),
@@ -126,3 +132,36 @@ def test_a_pool_in_which_buddy_has_no_chunk_for_some_is_told() -> None:
     assert ended.exit_code == 0
     (note,) = [text for text in ended.notes if "never has room for" in text]
     assert note.startswith("note: memory 'buddy' never has room for")
+
+
+def test_a_memory_that_serves_nobody_is_no_rate_and_no_ratio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """150 tokens need ten blocks: buddy has no chunk of sixteen in a pool of ten."""
+    monkeypatch.setattr(running, "CAPACITY_CELLS", (own_kernel(CONTINUOUS, BUDDY),))
+    trace = tmp_path / "equal.csv"
+    rows = [f"{number},110,40" for number in range(3)]
+    trace.write_text("\n".join(["arrival,prompt_tokens,output_tokens", *rows]))
+    small = ("--requests", 4, "--repeats", 1, "--blocks", 10, "--max-model-len", 160)
+    ended = schedsim("ablate", trace, *small, "--slo", "ttft=2", "--out", tmp_path / "out")
+    assert ended.exit_code == 0, ended.stderr
+    buddy = [line for line in ended.stdout.splitlines() if "buddy" in line]
+    assert sum(line.count("nothing served") for line in buddy) == 2 * 5
+    assert sum("below the least rate tried in 1 of 1 repeats" in line for line in buddy) == 1
+    assert not any("buddy over" in line for line in buddy)
+    assert any("note: memory 'buddy' never has room for 4" in note for note in ended.notes)
+    assert manifest(tmp_path / "out")["complete"] is True
+
+
+def test_all_files_are_there_before_anything_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the output goes to `head`, which leaves after some lines."""
+    pytest.importorskip("altair")
+
+    def stop(ablated: running.Ablated) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("schedsim.cli.ablate.print_ablation", stop)
+    assert schedsim(*SMALL, "--repeats", 1, "--out", tmp_path / "out").exit_code == 130
+    assert "waterfall.svg" in names(tmp_path / "out")

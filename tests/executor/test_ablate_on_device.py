@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 from schedsim.costs.fitted_file import FittedFile, Part, Parts, Term
 from schedsim.experiments.ablation import measuring, on_device
 from schedsim.experiments.ablation.cells import (
+    BUDDY,
     CONTINUOUS,
     EXACT,
     MAXIMUM,
@@ -140,3 +141,16 @@ def test_what_does_not_go_with_a_device_is_refused(
     arguments: tuple[object, ...], told: str
 ) -> None:
     assert told in refused(*SMALL, *arguments)
+
+
+def test_a_cell_whose_memory_serves_nobody_is_refused_before_anything_is_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_device, "DEVICE_CELLS", (own_kernel(CONTINUOUS, BUDDY),))
+    trace, out = tmp_path / "equal.csv", tmp_path / "out"
+    trace.write_text("arrival,prompt_tokens,output_tokens\n0,110,40\n")
+    small = ("--blocks", 10, "--max-model-len", 160, "--requests", 1, "--token-scale", 1)
+    told = refused("ablate", trace, *SMALL[2:], *small, "--out", out)
+    assert "continuous / buddy / contiguous kernel: its memory never has room" in told
+    assert names(out) == {"manifest.json"}
+    assert manifest(out)["complete"] is False

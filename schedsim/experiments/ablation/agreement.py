@@ -9,7 +9,7 @@ import numpy as np
 
 from schedsim.experiments.ablation.factors import LEVEL, Factor
 from schedsim.experiments.ablation.measuring import Pair
-from schedsim.experiments.ablation.serving import Served
+from schedsim.experiments.ablation.serving import served_rates
 from schedsim.experiments.intervals import Values
 
 
@@ -22,14 +22,9 @@ class Agreement:
     same_order: int
 
 
-def rates_of(runs: Sequence[Served]) -> list[float]:
-    """Output tokens a second of each repeat."""
-    return [run.output_tokens_per_s for run in runs]
-
-
 def error_of(pair: Pair) -> Factor:
     """Simulated over measured rate, repeat by repeat."""
-    rates = zip(rates_of(pair.simulated), rates_of(pair.measured), strict=True)
+    rates = zip(served_rates(pair.simulated), served_rates(pair.measured), strict=True)
     return Factor.of_logs([math.log(simulated / measured) for simulated, measured in rates])
 
 
@@ -37,13 +32,13 @@ def agreement_of(pairs: Sequence[Pair]) -> Agreement:
     """The order of the cells in both."""
     apart = same = 0
     for one, other in combinations(pairs, 2):
-        measured = np.log(rates_of(other.measured)) - np.log(rates_of(one.measured))
+        measured = np.log(served_rates(other.measured)) - np.log(served_rates(one.measured))
         if len(measured) < 2 or not measured.any():
             continue
         estimate = Values.of_mean(measured).estimate
         if abs(estimate.value) <= estimate.half_width(LEVEL):
             continue
-        simulated = np.log(rates_of(other.simulated)) - np.log(rates_of(one.simulated))
+        simulated = np.log(served_rates(other.simulated)) - np.log(served_rates(one.simulated))
         apart += 1
         same += bool(estimate.value * simulated.mean() > 0)
     return Agreement(apart, same)

@@ -56,20 +56,29 @@ class _Cell:
     def fill(self, others: Mapping[Cell, Filled]) -> Filled:
         scheduling, memory, _ = self._cell
         managers = memory.managers
-        if not scheduling.is_static:
-            best = max(map(Candidate, managers), key=self._value)
-            return Filled(best, self._tried)
+        size = self._batch_size(others) if scheduling.is_static else None
+        for manager in managers:
+            self._value(Candidate(manager, size))
+
+        def rank(candidate: Candidate) -> tuple[float, int, int]:
+            """The smaller batch of equally good ones, then the plainer manager."""
+            place = managers.index(candidate.manager)
+            return -self._value(candidate), candidate.batch_size or 0, place
+
+        return Filled(min(self._tried, key=rank), self._tried)
+
+    def _batch_size(self, others: Mapping[Cell, Filled]) -> int:
+        """Searched with the first manager; the others are tried at the size that is found."""
+        scheduling, memory, _ = self._cell
         naive = self._pool.naive_batch
         limit = batch_limit(self._pool, self._setup, self._draws, self._cell)
-        size = min(naive, limit)
-        if scheduling.is_tuned:
-            naive_cell = others.get(self._cell._replace(scheduling=NAIVE))
-            if scheduling is STATIC and naive_cell is not None:
-                self._tried |= naive_cell.tried
-            size = search_size(lambda b: self._value(Candidate(managers[0], b)), naive, limit)
-        best = Candidate(managers[0], size)
-        self._value(best)
-        return Filled(best, self._tried)
+        if not scheduling.is_tuned:
+            return min(naive, limit)
+        naive_cell = others.get(self._cell._replace(scheduling=NAIVE))
+        if scheduling is STATIC and naive_cell is not None:
+            self._tried |= naive_cell.tried
+        first = memory.managers[0]
+        return search_size(lambda size: self._value(Candidate(first, size)), naive, limit)
 
     def _value(self, candidate: Candidate) -> float:
         runs = self._tried.get(candidate)

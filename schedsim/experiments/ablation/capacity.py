@@ -95,6 +95,8 @@ class Capacities:
     def _search(self, cell: Cell, candidate: Candidate, repeat: int) -> float | None:
         """The highest rate at which enough requests meet the targets; None if none was found."""
         high = HEADROOM * self._filled[cell].runs[repeat].requests_per_s
+        if not high:
+            return None
         search = Search(
             CapacityConfig(
                 setting="arrivals.rate",

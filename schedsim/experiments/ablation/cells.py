@@ -31,11 +31,7 @@ class Scheduling:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """How memory is given: specs of one manager, of which the best is taken; what it is sized by.
-
-    Of a static batch only the first is used: it begins in an empty memory, where nothing lies in
-    pieces that could be gathered.
-    """
+    """How memory is given: specs of one manager, of which the best is taken; what sizes it."""
 
     name: str
     managers: tuple[str, ...]

@@ -4,13 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from schedsim.experiments.ablation.agreement import agreement_of, error_of, rates_of
+from schedsim.experiments.ablation.agreement import agreement_of, error_of
 from schedsim.experiments.ablation.burst import Cells, Filled
 from schedsim.experiments.ablation.capacity import Capacity
 from schedsim.experiments.ablation.cells import Cell
 from schedsim.experiments.ablation.factors import Answers, Factors
 from schedsim.experiments.ablation.on_device import MeasuredCells
 from schedsim.experiments.ablation.running import Ablated
+from schedsim.experiments.ablation.serving import mean_log_rate, served_rates
 from schedsim.report.figures import Figure
 from schedsim.report.waterfall import steps_of, waterfall
 
@@ -42,8 +43,8 @@ def measured_json(found: MeasuredCells) -> dict[str, Any]:
         "cells": [
             {
                 **_labels(pair.cell),
-                "measured": rates_of(pair.measured),
-                "simulated": rates_of(pair.simulated),
+                "measured": served_rates(pair.measured),
+                "simulated": served_rates(pair.simulated),
                 "simulated_over_measured": error_of(pair)._asdict(),
             }
             for pair in found.pairs
@@ -56,12 +57,10 @@ def measured_json(found: MeasuredCells) -> dict[str, Any]:
 
 def waterfall_of(cells: Cells, factors: Factors) -> Figure:
     """From the first system of a burst's decomposition to the last."""
-    runs = cells[factors.first].runs
-    logs = [math.log(run.output_tokens_per_s) for run in runs]
     steps = steps_of(
         _short(factors.first),
         _short(factors.last),
-        math.exp(sum(logs) / len(logs)),
+        math.exp(mean_log_rate(cells[factors.first].runs)),
         [(change.change, change.factor.value) for change in factors.changes],
     )
     return waterfall("waterfall", "What each change brings", "output tokens/s (logarithmic)", steps)
@@ -84,7 +83,7 @@ def _cell(cell: Cell, filled: Filled) -> dict[str, Any]:
     return {
         **_labels(cell),
         **filled.candidate._asdict(),
-        "output_tokens_per_s": [run.output_tokens_per_s for run in filled.runs],
+        "output_tokens_per_s": served_rates(filled.runs),
         "tried": [candidate._asdict() for candidate in filled.tried],
     }
 

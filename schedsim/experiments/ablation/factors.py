@@ -46,7 +46,8 @@ AFTER: Mapping[str, Sequence[str]] = {
     BLOCKS: [LENGTHS, KERNEL],
 }
 """What can only be done after what: a batch has a size to tune until batching is continuous, and
-paged memory needs the kernel that reads it."""
+paged memory needs the kernel that reads it. That lengths come before blocks is by definition, not
+by need: paging replaces exact room, and is told as what it adds to that."""
 
 MEANINGS: Mapping[str, str] = {
     BATCH_SIZE: "the best static batch instead of the largest that can never overflow",

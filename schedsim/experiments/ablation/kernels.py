@@ -9,8 +9,10 @@ _COMMON = (
     "request_overhead_ms=0.0052,copy_gb_per_s=116.3"
 )
 
+BLOCK_SIZE = 16
+
 PAGED = f"roofline,{_COMMON},kv_efficiency=0.871,attention_efficiency=0.36"
-"""Our kernels with a block table, blocks of 16 tokens in no order."""
+"""Our kernels with a block table, blocks of `BLOCK_SIZE` tokens in no order."""
 
 CONTIGUOUS = f"roofline,{_COMMON},kv_efficiency=0.891,attention_efficiency=0.37"
 """The same code without the table."""

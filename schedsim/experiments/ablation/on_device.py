@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from schedsim.experiments.ablation.agreement import rates_of
+from schedsim.errors import ConfigError
 from schedsim.experiments.ablation.burst import Cells, fill_cell
+from schedsim.experiments.ablation.cells import Cell
 from schedsim.experiments.ablation.factors import Answers, answer
 from schedsim.experiments.ablation.measuring import DEVICE_CELLS, Device, Pair
+from schedsim.experiments.ablation.notes import notes_on_cells, notes_on_ranges
 from schedsim.experiments.ablation.running import (
     Prepared,
     kept_if_stopped,
     manifest_of,
-    notes_on_cells,
-    notes_on_ranges,
 )
+from schedsim.experiments.ablation.serving import Served, served_rates
 from schedsim.experiments.ablation.setup import Pool, Setup
 from schedsim.experiments.ablation.tables import factors_table, measured_table
 from schedsim.experiments.execution import DeviceModel
@@ -72,11 +73,12 @@ def measure(
         for cell in DEVICE_CELLS:
             cells[cell] = fill_cell(setup, pool, draws, cell, cells)
             progress()
+            _check_serves(cell, cells[cell].runs)
         folder = Path(temporary) if out is None else out / "runs"
         device = Device(setup, pool, draws, cells, model, folder)
         pairs = device.measure(calibrated, progress)
     burst = {
-        side: answer(side, {pair.cell: rates_of(getattr(pair, side)) for pair in pairs})
+        side: answer(side, {pair.cell: served_rates(getattr(pair, side)) for pair in pairs})
         for side in ("measured", "simulated")
     }
     simulated = [run for pair in pairs for run in pair.simulated]
@@ -89,6 +91,13 @@ def measure(
     return MeasuredCells(
         setup, pool, model.device, calibrated, pairs, burst["measured"], burst["simulated"], notes
     )
+
+
+def _check_serves(cell: Cell, runs: Sequence[Served]) -> None:
+    if not all(served_rates(runs)):
+        raise ConfigError(
+            f"{cell}: its memory never has room for a request of some repeat; raise --blocks"
+        )
 
 
 def measured_size(prepared: Prepared) -> int:

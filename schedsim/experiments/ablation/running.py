@@ -10,20 +10,24 @@ from typing import Any
 import numpy as np
 
 from schedsim.config import RunSettings
-from schedsim.costs import FittedCost, load_gpu, load_model, make_step_cost
 from schedsim.errors import ConfigError, SchedsimError
 from schedsim.experiments.ablation.burst import Cells, fill_cell
 from schedsim.experiments.ablation.capacity import CAPACITY_CELLS, Capacities, Capacity
-from schedsim.experiments.ablation.cells import KERNELS, Cell, Kernel, all_cells
+from schedsim.experiments.ablation.cells import KERNELS, Cell, all_cells
 from schedsim.experiments.ablation.factors import CHANGES, KERNEL, Answers, answer
-from schedsim.experiments.ablation.kernels import NAMED
-from schedsim.experiments.ablation.serving import Served
+from schedsim.experiments.ablation.notes import (
+    notes_on_capacities,
+    notes_on_cells,
+    notes_on_draws,
+    notes_on_step_time,
+)
+from schedsim.experiments.ablation.serving import served_rates
 from schedsim.experiments.ablation.setup import Pool, Setup, Workload, find_pool
 from schedsim.experiments.ablation.tables import cells_table, factors_table
 from schedsim.predictors import make_predictor
 from schedsim.results.directory import RunDirectory
 from schedsim.results.manifest import package_version
-from schedsim.sweep.traces import RECIPE
+from schedsim.specs import parse_spec
 from schedsim.traces.trace import Trace
 
 SCHEMA_VERSION = 1
@@ -75,13 +79,18 @@ def prepare(setup: Setup) -> Prepared:
     for option, value in (("--requests", setup.requests), ("--repeats", setup.repeats)):
         if value < 1:
             raise ConfigError(f"{option} {value} must be at least 1")
+    if parse_spec(setup.noise).name == "column":
+        raise ConfigError(
+            f"--noise {setup.noise}: of a trace the lengths alone are drawn, not its predictions; "
+            "name another predictor"
+        )
     engine = setup.engine
-    on_time = [note for kernel in KERNELS for note in _on_step_time(setup, kernel)]
+    on_time = [note for kernel in KERNELS for note in notes_on_step_time(setup, kernel)]
     pool, notes = find_pool(engine)
     workload = Workload(setup, pool.longest)
     draws = [workload.draw(seed) for seed in setup.seeds]
     make_predictor(setup.noise, np.random.default_rng(0), draws[0].output_tokens)
-    return Prepared(setup, pool, draws, [*on_time, *notes, *_on_draws(setup, draws)])
+    return Prepared(setup, pool, draws, [*on_time, *notes, *notes_on_draws(setup, draws)])
 
 
 def ablate(
@@ -113,7 +122,11 @@ def ablate(
             capacities[cell] = searched.of(cell)
             progress()
     answers = answers_of(cells, capacities)
-    notes = [*prepared.notes, *notes_on_cells(cells)]
+    notes = [
+        *prepared.notes,
+        *notes_on_cells(cells),
+        *notes_on_capacities(cells, capacities),
+    ]
     if directory is not None:
         _write_cells(directory, cells, capacities, setup)
         directory.write_parquet("factors.parquet", factors_table(answers))
@@ -123,9 +136,9 @@ def ablate(
 
 
 def answers_of(cells: Cells, capacities: Mapping[Cell, Capacity]) -> list[Answers]:
-    """What the burst says, and what the capacities say."""
-    burst = {cell: [run.output_tokens_per_s for run in f.runs] for cell, f in cells.items()}
-    found = [answer("burst", burst)]
+    """What the burst says, and what the capacities say, of cells that served in every repeat."""
+    burst = {cell: served_rates(filled.runs) for cell, filled in cells.items()}
+    found = [answer("burst", {cell: rates for cell, rates in burst.items() if all(rates)})]
     if capacities:
         borne = {
             cell: [rate for rate in capacity.rates if rate is not None]
@@ -176,67 +189,3 @@ def _write_cells(
 ) -> None:
     if directory is not None and cells:
         directory.write_parquet("cells.parquet", cells_table(cells, capacities, list(setup.seeds)))
-
-
-def _on_step_time(setup: Setup, kernel: Kernel) -> list[str]:
-    """Of what the step time of a kernel was measured, if that is something else.
-
-    Raises:
-        ConfigError: it cannot be made.
-    """
-    engine, spec = setup.engine, setup.step_time(kernel)
-    model, gpu = load_model(engine.model), load_gpu(engine.gpu)
-    cost = make_step_cost(spec, model, gpu, engine.tensor_parallel, engine.block_size)
-    notes = []
-    if spec in NAMED.values() and engine.gpu != "h100":
-        notes.append(
-            f"the step time of the {kernel} kernel has the shares of peak figures that were "
-            f"measured on an h100, on a {engine.gpu} they are a guess"
-        )
-    if isinstance(cost, FittedCost):
-        if cost.kernels not in (None, kernel):
-            notes.append(f"--{kernel}-kernel {spec} was fitted to {cost.kernels} kernels")
-        if cost.model not in (None, engine.model):
-            notes.append(f"--{kernel}-kernel {spec} was fitted to {cost.model}")
-        if cost.block_size not in (None, engine.block_size):
-            notes.append(f"--{kernel}-kernel {spec} was fitted to blocks of {cost.block_size}")
-    return notes
-
-
-def _on_draws(setup: Setup, draws: Sequence[Trace]) -> list[str]:
-    """What of the trace is not there."""
-    notes = []
-    if not setup.trace.startswith(f"{RECIPE}:"):
-        notes.append(
-            f"requests are drawn from {setup.trace} with replacement, and of them lengths alone: "
-            "no arrivals, limits, sessions or shared prefixes"
-        )
-    dropped = sum(draw.source.rows_read - len(draw) for draw in draws)
-    if dropped:
-        read = sum(draw.source.rows_read for draw in draws)
-        notes.append(
-            f"{dropped} of the {read} requests of all repeats are longer than the context and left "
-            "out in every cell"
-        )
-    return notes
-
-
-def notes_on_cells(cells: Cells) -> list[str]:
-    """What some cells did not serve, and `notes_on_ranges`."""
-    missing: dict[str, int] = {}
-    for cell, filled in cells.items():
-        count = sum(run.not_served for run in filled.runs)
-        missing[cell.memory.name] = max(missing.get(cell.memory.name, 0), count)
-    notes = [
-        f"memory {name!r} never has room for {count} of the requests of all repeats, which the "
-        "other cells serve: compare with it only where --blocks holds several of the longest"
-        for name, count in missing.items()
-        if count
-    ]
-    return notes + notes_on_ranges([run for filled in cells.values() for run in filled.runs])
-
-
-def notes_on_ranges(runs: Sequence[Served]) -> list[str]:
-    """That batches of some runs are beyond what their step time was fitted to."""
-    beyond = [note for run in runs for note in run.notes if note.startswith("step times of ")]
-    return [f"{beyond[0]}; the like in {len(beyond)} of {len(runs)} runs"] if beyond else []

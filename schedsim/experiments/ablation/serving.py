@@ -68,7 +68,12 @@ def serve(trace: Trace, settings: RunSettings, cost: StepCost | None = None) -> 
     return Served.of(outcome, settings.block_size)
 
 
+def served_rates(runs: Sequence[Served]) -> list[float]:
+    """Output tokens a second of each run."""
+    return [run.output_tokens_per_s for run in runs]
+
+
 def mean_log_rate(runs: Sequence[Served]) -> float:
     """By which candidates are compared; -inf if one of them served nothing."""
-    rates = [run.output_tokens_per_s for run in runs]
+    rates = served_rates(runs)
     return sum(map(math.log, rates)) / len(rates) if all(rates) else -math.inf

@@ -13,11 +13,12 @@ from schedsim.experiments.ablation.cells import PAGED, Cell, Kernel
 from schedsim.experiments.ablation.kernels import CONTIGUOUS as CONTIGUOUS_KERNEL
 from schedsim.experiments.ablation.kernels import PAGED as PAGED_KERNEL
 from schedsim.experiments.setup import choose_sizes
-from schedsim.sweep.traces import RECIPE, load_trace
+from schedsim.sweep.traces import RECIPE, is_recipe, load_trace
 from schedsim.traces.token_scaling import scale_tokens
 from schedsim.traces.trace import Trace, TraceSource
 
-DEFAULT_TRACE = f"{RECIPE}:azure-conv,requests=1000"
+DEFAULT_REQUESTS = 1000
+DEFAULT_TRACE = f"{RECIPE}:azure-conv,requests={DEFAULT_REQUESTS}"
 
 TOKEN_BUDGET = 2048
 """Tokens that an iteration of continuous batching runs and one of a static batch prefills."""
@@ -56,7 +57,7 @@ class Setup:
 
     engine: RunSettings
     trace: str = DEFAULT_TRACE
-    requests: int = 1000
+    requests: int = DEFAULT_REQUESTS
     repeats: int = 5
     noise: str = "lognormal,sigma=0.5"
     paged_kernel: str = PAGED_KERNEL
@@ -106,8 +107,7 @@ class Workload:
 
     @cached_property
     def _recorded(self) -> Trace | None:
-        is_recipe = self.setup.trace.startswith(f"{RECIPE}:")
-        return None if is_recipe else load_trace(self.setup.trace, 0)
+        return None if is_recipe(self.setup.trace) else load_trace(self.setup.trace, 0)
 
     def draw(self, seed: int) -> Trace:
         """The requests of the repeat with this seed that the context holds.
@@ -128,7 +128,7 @@ class Workload:
         if not fits.any():
             raise ConfigError(
                 f"{self.setup.trace}: no request fits into a context of {self.longest} tokens; "
-                "raise --max-model-len or lower --token-scale"
+                "raise --max-model-len or --blocks, or lower --token-scale"
             )
         kept, name = int(fits.sum()), trace.source.name
         dropped = {"longer than the context": len(rows) - kept}

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from schedsim.experiments.ablation.factors import GROUPS, MEANINGS
+from schedsim.cli.ablate_tables import in_words, memory_table
+from schedsim.experiments.ablation.cells import EXACT, MAXIMUM, NAIVE, PAGED, STATIC, own_kernel
+from schedsim.experiments.ablation.factors import GROUPS, MEANINGS, Factors
 from schedsim.experiments.ablation.measuring import DEVICE_CELLS
-from tests.benchmarks.ablation import REGIMES, SCARCE, regime_row
+from schedsim.experiments.ablation.running import Ablated, ablate, prepare
+from tests.benchmarks.ablation import REGIMES, SCARCE, regime_row, with_blocks
 from tests.experiments.ablation.test_kernels import rows
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "paging-or-scheduling.md").read_text(
@@ -58,3 +61,70 @@ def test_nothing_is_told_as_measured_that_was_not() -> None:
 @pytest.mark.parametrize("regime", REGIMES, ids=lambda regime: regime.label)
 def test_the_regimes_are_those_of_the_page(regime, blocks) -> None:  # type: ignore[no-untyped-def]
     assert regime_row(regime, blocks) in PAGE
+
+
+ASKED = {
+    "Serving: throughput with": "paged over contiguous kernel, paged (counterfactual)",
+    "the same, exact lengths": "paged over contiguous kernel, exact lengths",
+    "**What does continuous batching alone give,**": "continuous batching alone, over naive static",
+    "over tuned static, in the same memory": "continuous batching alone, over tuned static",
+    "over tuned static, both with exact": "continuous over tuned static, both with exact lengths",
+    "over tuned static, both paged": "continuous over tuned static, both paged",
+    "**What does paging add on top?**": "paging on top of continuous batching",
+    "**What would exact lengths give": "exact lengths without paging",
+    "not known perfectly": "noisy lengths without paging",
+    "Paging over exact lengths": "paging over exact lengths",
+    "Paging over noisy lengths": "paging over noisy lengths",
+    "Grouping in static batches": "static by exact over mixed static, exact lengths",
+    "**Does grouping short with short": "static by exact length over continuous, both paged",
+    "by exact length, in exact room": "static by exact length over continuous",
+    "by noisy length, both paged": "static by noisy length over continuous, both paged",
+    "All of it": "all of it, over naive static",
+}
+"""How the rows of the page's answers begin, and the questions of the ablation."""
+
+
+def cells_of(section: str, begins: str) -> list[str]:
+    """The row of a section that begins so."""
+    text = PAGE[PAGE.index(f"## {section}") :].split("\n## ")[0]
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {begins}")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def check_factors(naive: Factors, tuned: Factors, place: int) -> None:
+    section = "What each part contributes"
+    for change in naive.changes:
+        row = cells_of(section, f"{change.change}: ")
+        span = f"{change.least:.3f} to {change.most:.3f}"
+        assert row[1 + 2 * place : 3 + 2 * place] == [in_words(change.factor), span]
+    totals = {f"{name} in all": factor for name, factor in naive.groups.items()}
+    for name, factor in {**totals, "all of it": naive.whole}.items():
+        assert cells_of(section, f"{name} |")[1 + 2 * place] == in_words(factor)
+    for change in tuned.changes:
+        assert cells_of(section, f"{change.change} |")[1 + place] == in_words(change.factor)
+
+
+def check_memory(ablated: Ablated) -> None:
+    columns = [list(column.cells) for column in memory_table(ablated.cells).columns]
+    for scheduling, memory, _, *shares in zip(*columns, strict=True):
+        row = cells_of("What memory holds", f"{scheduling} | {memory} |")
+        assert row[2:] == shares[:7]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blocks", [None, SCARCE])
+def test_the_answers_are_those_of_the_page(blocks: int | None) -> None:
+    ablated = ablate(prepare(with_blocks(blocks)))
+    place = 0 if blocks is None else 1
+    (burst,) = ablated.answers
+    told = {question.text: in_words(factor) for question, factor in burst.ratios}
+    for begins, question in ASKED.items():
+        assert cells_of("Answers", begins)[1 + place] == told[question], question
+    check_factors(*burst.factors, place)
+    if blocks is not None:
+        check_memory(ablated)
+    sizes = [
+        ablated.cells[own_kernel(*system)].candidate.batch_size
+        for system in ((NAIVE, MAXIMUM), (STATIC, MAXIMUM), (STATIC, EXACT), (STATIC, PAGED))
+    ]
+    assert sizes == ([54, 54, 216, 216] if blocks is None else [7, 7, 79, 56])

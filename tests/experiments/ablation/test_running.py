@@ -19,10 +19,12 @@ from schedsim.experiments.ablation.cells import (
     MEMORIES,
     NAIVE,
     PAGED,
+    SCHEDULINGS,
     STATIC,
     Cell,
     own_kernel,
 )
+from schedsim.experiments.ablation.notes import notes_on_capacities
 from schedsim.experiments.ablation.running import Ablated, ablate, prepare
 from schedsim.experiments.ablation.serving import mean_log_rate
 from schedsim.experiments.ablation.setup import Workload
@@ -61,8 +63,11 @@ def test_the_best_candidate_of_every_cell_is_kept(ran: Ablated) -> None:
     for filled in ran.cells.values():
         best = max(map(mean_log_rate, filled.tried.values()))
         assert mean_log_rate(filled.runs) == best
-    managers = [c.manager for c in ran.cells[own_kernel(CONTINUOUS, EXACT)].tried]
-    assert len(managers) == len(EXACT.managers) > 1
+    for scheduling in SCHEDULINGS:  # whatever the batching, every manager has its chance
+        for memory in MEMORIES:
+            filled = ran.cells[own_kernel(scheduling, memory)]
+            size = filled.candidate.batch_size
+            assert {c.manager for c in filled.tried if c.batch_size == size} == set(memory.managers)
 
 
 def test_every_cell_serves_the_same_requests(ran: Ablated) -> None:
@@ -152,7 +157,8 @@ def test_what_had_been_run_is_kept_after_ctrl_c(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         ablate(READY, out=tmp_path / "out", progress=interrupt)
     assert names(tmp_path / "out") == {"manifest.json", "cells.parquet"}
-    assert len(pd.read_parquet(tmp_path / "out" / "cells.parquet")) == 3 * SMALL.repeats
+    cells = pd.read_parquet(tmp_path / "out" / "cells.parquet")
+    assert cells["chosen"].sum() == 3 * SMALL.repeats
     assert manifest(tmp_path / "out")["complete"] is False
     assert manifest(tmp_path / "out")["stopped"] == "interrupted by the user"
 
@@ -187,7 +193,7 @@ def test_requests_beyond_the_context_are_left_out_of_every_cell_and_told() -> No
     kept = sum(map(len, short.draws))
     assert 0 < kept < 48
     assert all(int((d.prompt_tokens + d.output_tokens).max()) <= 200 for d in short.draws)
-    assert any(note.startswith(f"{48 - kept} of the 48 requests") for note in short.notes)
+    assert any(f"in every cell: {48 - kept} of the 48 requests" in note for note in short.notes)
     with pytest.raises(ConfigError, match="no request fits into a context of 2 tokens"):
         prepared(max_model_len=2)
 
@@ -198,6 +204,7 @@ def test_requests_beyond_the_context_are_left_out_of_every_cell_and_told() -> No
         ({"repeats": 0}, "--repeats 0 must be at least 1"),
         ({"requests": 0}, "--requests 0 must be at least 1"),
         ({"noise": "normal"}, "unknown predictor 'normal'"),
+        ({"noise": "column"}, "--noise column: of a trace the lengths alone are drawn"),
         ({"paged_kernel": "quick"}, "unknown step-time model 'quick'"),
         ({"contiguous_kernel": "recorded:run"}, "a record is no step-time model"),
         ({"contiguous_kernel": "fitted:nowhere.json"}, "cannot read the file"),
@@ -235,3 +242,20 @@ def test_capacity_is_where_nine_of_ten_meet_their_targets() -> None:
     assert len(searched._as_many(one.draws[0], 100.0, 0)) == 1000
     hasty = replace(one.setup, engine=one.setup.engine.model_copy(update={"slo_ttft": 1e-6}))
     assert Capacities(hasty, one.pool, one.draws, cells).of(continuous).rates == [None]
+
+
+def test_a_capacity_beyond_the_highest_rate_tried_is_told_as_a_bound() -> None:
+    ready = prepared(slo_tpot=60.0)  # which everybody meets at any rate
+    cell = own_kernel(CONTINUOUS, PAGED)
+    cells = {cell: fill_cell(ready.setup, ready.pool, ready.draws, cell, {})}
+    found = {cell: Capacities(ready.setup, ready.pool, ready.draws, cells).of(cell)}
+    (note,) = notes_on_capacities(cells, found)
+    assert str(cell) in note
+    borne = found[cell]._replace(rates=[1.0, 1.0])
+    assert notes_on_capacities(cells, {cell: borne}) == []
+
+
+def test_a_paged_kernel_measured_with_other_blocks_is_told() -> None:
+    (note,) = [note for note in prepared(block_size=32).notes if "blocks of 16 tokens" in note]
+    assert note.endswith("not of 32")
+    assert not any("blocks of 16 tokens" in note for note in READY.notes)
