@@ -37,11 +37,9 @@ class TimesAhead(NamedTuple):
     def split(self, due: float) -> "tuple[TimesAhead, TimesAhead | None]":
         """Those decided before `due`, at least one, and the rest, if any."""
         looks = self.decided_at
-        if looks[-1] < due:
+        if looks[-1] < due or len(looks) == 1:
             return self, None
         count = max(1, int(looks.searchsorted(due)))
-        if count == len(looks):
-            return self, None
         first = TimesAhead(looks[:count], self.start[:count], self.end[:count], float(looks[count]))
         rest = TimesAhead(looks[count:], self.start[count:], self.end[count:], self.next_look)
         return first, rest

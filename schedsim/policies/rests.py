@@ -28,8 +28,7 @@ class Rests:
         return min(request.output_limit - request.num_generated_tokens, self._clip)
 
     def of_decodes(self, prefilling: list[Request]) -> int:
-        """The sum over those who run, less those who are prefilling."""
-        self.note_first_tokens(prefilling)
+        """The sum over those who run, less those who are prefilling; after `note_first_tokens`."""
         return self._total - sum(map(self.of, prefilling))
 
     def note_admitted(self, request: Request) -> None:
@@ -39,7 +38,7 @@ class Rests:
         self._prefilling[request.id] = request, rest
 
     def note_first_tokens(self, prefilling: list[Request]) -> None:
-        """Those who are not `prefilling` any more decode from now on; before each decode."""
+        """Those who are not `prefilling` any more decode from now on; first in every iteration."""
         if len(self._prefilling) == len(prefilling):
             return
         left = {request.id for request in prefilling}

@@ -215,7 +215,8 @@ class SGLang(Policy):
         yet would have to be followed, and everybody is looked at.
         """
         if step.decision_lag:
-            return sum(map(_rest, step.running)) - sum(map(_rest, prefilling))
+            of = self._rests.of
+            return sum(map(of, step.running)) - sum(map(of, prefilling))
         return self._rests.of_decodes(prefilling)
 
     def _next_chunk(self, request: Request, chunk_left: int, promised: float, step: Step) -> int:
@@ -246,7 +247,7 @@ class SGLang(Policy):
             return True
         cached = request.num_known_tokens - left
         free = step.free_blocks - step.blocks_to_admit(request, cached)
-        return left + _rest(request) + step.block_size < free * step.block_size - promised
+        return left + self._rests.of(request) + step.block_size < free * step.block_size - promised
 
     def _cut(self, left: int, chunk_left: int, step: Step) -> int:
         """Tokens that a prompt with `left` ones to compute gets of the `chunk_left`."""
@@ -259,11 +260,6 @@ class SGLang(Policy):
 def _standing(request: Request) -> tuple[int, int, int]:
     """Smallest is who is retracted first."""
     return request.num_generated_tokens, -request.prompt_tokens, -request.order
-
-
-def _rest(request: Request) -> int:
-    """Output tokens that a request may emit yet."""
-    return min(request.output_limit - request.num_generated_tokens, CLIP)
 
 
 def _whole_pages(tokens: int, step: Step) -> int:

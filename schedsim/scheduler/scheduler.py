@@ -284,15 +284,9 @@ class Scheduler:
 
     def steady_batch(self) -> Batch:
         """The batch that `repeat` and `skip` decide: all who decode, and what pads them."""
-        decode_set = self.decode_set
-        number = len(decode_set.members)
-        batch = Batch(
-            decode_requests=number,
-            decode_context=decode_set.context,
-            longest_context=decode_set.longest_context,
-            sampled=number,
-            runs_decodes=True,
-        )
+        number = len(self.decode_set.members)
+        batch = Batch(decode_requests=number, sampled=number, runs_decodes=True)
+        self.measure(batch)
         self._step.seal_padding(batch)
         return batch
 
