@@ -268,7 +268,7 @@ class EngineLoop:
         scheduler = self._scheduler
         batch.decided_at = now
         batch.iteration = self._num_decided
-        host, duration, gap = pace.parts_of(batch)
+        host, duration, gap = pace.parts_of(batch, now)
         start = now + host
         self.now = end = start + duration
         self._note_step(

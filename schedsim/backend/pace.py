@@ -6,9 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schedsim.costs.base import AheadCost, PartedCost, PartsAhead, Seconds, StepCost, StepParts
-from schedsim.costs.features import kind_of
+from schedsim.costs.base import (
+    AheadCost,
+    PartedCost,
+    PartsAhead,
+    Seconds,
+    StepCost,
+    StepParts,
+    ThrottledCost,
+)
+from schedsim.costs.features import kind_of, tokens_of
 from schedsim.costs.noise import StepNoise
+from schedsim.costs.throttle import Throttle, TokenRate
 from schedsim.errors import ConfigError
 from schedsim.scheduler import Batch
 
@@ -18,11 +27,12 @@ NOTHING_RUNS = StepParts(0.0, 0.0, 0.0)
 class Pace(NamedTuple):
     """A step-time model as an engine asks it.
 
-    `parts_of` says what a batch takes and checks it; `parts_ahead`, if the model can be asked for
-    many iterations at once, does not check. With noise both go by the batch's `iteration`.
+    `parts_of` says what a batch takes that could begin at a time, and checks it; it is asked once a
+    batch, in their order. `parts_ahead`, if the model can be asked for many iterations at once,
+    does not check. With noise both go by the batch's `iteration`.
     """
 
-    parts_of: Callable[[Batch], StepParts]
+    parts_of: Callable[[Batch, float], StepParts]
     parts_ahead: Callable[[Batch, int], PartsAhead] | None
 
 
@@ -50,23 +60,21 @@ def make_pace(cost: StepCost, noise: StepNoise | None = None) -> Pace:
 
     With `noise` every iteration takes its factor times as long, in all parts.
     """
-    seconds = cost.seconds
-    parts = cost.parts if isinstance(cost, PartedCost) else None
+    told = _teller(cost, noise)
 
-    def parts_of(batch: Batch) -> StepParts:
+    def parts_of(batch: Batch, now: float) -> StepParts:
         if batch.is_empty and not batch.transfers:
             return NOTHING_RUNS
-        told = StepParts(0.0, seconds(batch), 0.0) if parts is None else parts(batch)
-        if noise is not None:
-            factor = noise.factor(kind_of(batch), batch.iteration)
-            told = StepParts(told.host * factor, told.device * factor, told.gap * factor)
-        for part in told:
+        parts = told(batch, now)
+        for part in parts:
             if not 0.0 <= part < math.inf:
                 raise _bad_duration(part, batch, cost)
-        return told
+        return parts
 
-    if noise is None or not isinstance(cost, AheadCost):
-        return Pace(parts_of, cost.parts_ahead if isinstance(cost, AheadCost) else None)
+    if not isinstance(cost, AheadCost) or _throttle_of(cost) is not None:
+        return Pace(parts_of, None)  # a throttled device is asked after each batch
+    if noise is None:
+        return Pace(parts_of, cost.parts_ahead)
 
     def parts_ahead(batch: Batch, iterations: int) -> PartsAhead:
         host, device, gap = cost.parts_ahead(batch, iterations)
@@ -74,6 +82,37 @@ def make_pace(cost: StepCost, noise: StepNoise | None = None) -> Pace:
         return PartsAhead(host * factors, device * factors, gap * factors)
 
     return Pace(parts_of, parts_ahead)
+
+
+def _teller(cost: StepCost, noise: StepNoise | None) -> Callable[[Batch, float], StepParts]:
+    """What says what a batch takes that could begin at a time; asked in their order."""
+
+    def noisy(batch: Batch, told: StepParts) -> StepParts:
+        if noise is None:
+            return told
+        factor = noise.factor(kind_of(batch), batch.iteration)
+        return StepParts(told.host * factor, told.device * factor, told.gap * factor)
+
+    throttle = _throttle_of(cost)
+    if throttle is not None:
+        assert isinstance(cost, ThrottledCost)
+        parts_after, rate = cost.parts_after, TokenRate(throttle.window_s)
+
+        def throttled(batch: Batch, now: float) -> StepParts:
+            told = noisy(batch, parts_after(batch, rate.at(now)))
+            rate.ran(tokens_of(batch), now, told.device)
+            return told
+
+        return throttled
+    if isinstance(cost, PartedCost):
+        parts = cost.parts
+        return lambda batch, now: noisy(batch, parts(batch))
+    seconds = cost.seconds
+    return lambda batch, now: noisy(batch, StepParts(0.0, seconds(batch), 0.0))
+
+
+def _throttle_of(cost: StepCost) -> Throttle | None:
+    return cost.throttle if isinstance(cost, ThrottledCost) else None
 
 
 def times_ahead(now: float, parts: PartsAhead, iterations: int) -> TimesAhead | None:

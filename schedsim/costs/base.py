@@ -1,11 +1,14 @@
 """`StepCost`: how long an iteration takes; the one thing in which backends differ."""
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from schedsim.scheduler.batch import BatchShape
+
+if TYPE_CHECKING:
+    from schedsim.costs.throttle import Throttle
 
 Seconds = npt.NDArray[np.float64]
 
@@ -13,8 +16,9 @@ Seconds = npt.NDArray[np.float64]
 class StepCost(Protocol):
     """A step-time model: a pure function of the batch's shape.
 
-    It is asked once an iteration, so `seconds` is plain arithmetic on attributes: explicit sums and
-    products from left to right, no dot, sum or exp, which give the same bits on every machine.
+    It is asked once an iteration, so `seconds` is plain arithmetic on attributes: explicit sums,
+    products and roots from left to right, no dot, sum or exp, which give the same bits on every
+    machine.
     """
 
     def seconds(self, shape: BatchShape) -> float:
@@ -68,6 +72,21 @@ class AheadCost(StepCost, Protocol):
 
         The first has this `shape`; in each later one every decode has one more token of context.
         """
+
+
+@runtime_checkable
+class ThrottledCost(PartedCost, AheadCost, Protocol):
+    """A step-time model of a device that may be slower after much work.
+
+    Its pure functions take the device as it is when batches follow their like.
+    """
+
+    @property
+    def throttle(self) -> "Throttle | None":
+        """How it slows down; None: it does not, and nobody needs to ask `parts_after`."""
+
+    def parts_after(self, shape: BatchShape, rate: float) -> StepParts:
+        """The parts of a batch that the device begins at `rate` tokens/s (`TokenRate`)."""
 
 
 def decode_contexts(shape: BatchShape, iterations: int) -> Seconds:

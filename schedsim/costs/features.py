@@ -17,6 +17,16 @@ Ints = npt.NDArray[np.int64]
 GROWING = ("decode_context", "longest_context")
 """The features that are different in each of several iterations that only decode."""
 
+HEATED = (
+    "tokens",
+    "tiles",
+    "prefill_requests",
+    "prefill_tokens",
+    "prefill_context",
+    "prefill_attention",
+)
+"""The features whose time is arithmetic, which a lower clock makes longer."""
+
 TILE = 128
 """Tokens that products on a GPU are computed in: one more begins a tile, and so may take longer by
 a whole one."""
@@ -111,6 +121,11 @@ def features_of(shape: BatchShape, padding: Padding) -> Features:
         context,
         shape.longest_context,
     )
+
+
+def tokens_of(shape: BatchShape) -> int:
+    """The tokens of a batch that an engine is asked for, those of padding members included."""
+    return shape.prefill_tokens + shape.decode_requests + shape.padding_requests
 
 
 def kind_of(shape: BatchShape) -> str:

@@ -8,24 +8,34 @@ import numpy as np
 
 from schedsim.costs.base import PartsAhead, Seconds, StepParts, decode_contexts
 from schedsim.costs.curves import Curve
-from schedsim.costs.features import FEATURES, GROWING, Features, features_of, features_of_steps
+from schedsim.costs.features import (
+    FEATURES,
+    GROWING,
+    HEATED,
+    Features,
+    features_of,
+    features_of_steps,
+    tokens_of,
+)
 from schedsim.costs.fitted_file import FittedFile, Part, read_fitted_file
+from schedsim.costs.throttle import Throttle
 from schedsim.results.step_log import StepLog
 from schedsim.scheduler.batch import BatchShape
 
 
 class _Sum(NamedTuple):
     """A part ready to be evaluated: the curve of each feature that costs something, by its place,
-    those of `GROWING` apart."""
+    those of `GROWING` apart; those of `HEATED` once more."""
 
     base: float
     curves: tuple[tuple[int, Curve], ...]
     growing: tuple[tuple[int, Curve], ...]
+    heated: tuple[tuple[int, Curve], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FittedCost:
-    """A `PartedCost`: each part a sum of curves, added in the order of `FEATURES`.
+    """A `ThrottledCost`: each part a sum of curves, added in the order of `FEATURES`.
 
     No part falls when a batch gets larger in any way. `packaged`: the file came with the package.
     """
@@ -48,20 +58,43 @@ class FittedCost:
     def parts(self, shape: BatchShape) -> StepParts:
         """Host, device and gap of an iteration."""
         features = features_of(shape, self.file.padding)
-        host, device, gap = self._sums
-        return StepParts(
-            _seconds(host, features), _seconds(device, features), _seconds(gap, features)
-        )
+        host, device, gap = (_seconds(part, features) for part in self._sums)
+        throttle = self.file.throttle
+        if throttle is not None:
+            device = throttle.sustained(device, self._heated(features), tokens_of(shape))
+        return StepParts(host, device, gap)
+
+    @property
+    def throttle(self) -> Throttle | None:
+        """That of the file."""
+        return self.file.throttle
+
+    def parts_after(self, shape: BatchShape, rate: float) -> StepParts:
+        """The same of a batch that the device begins at `rate` tokens/s."""
+        features = features_of(shape, self.file.padding)
+        host, device, gap = (_seconds(part, features) for part in self._sums)
+        throttle = self.file.throttle
+        if throttle is not None:
+            device = throttle.seconds(device, self._heated(features), tokens_of(shape), rate)
+        return StepParts(host, device, gap)
 
     def parts_ahead(self, shape: BatchShape, iterations: int) -> PartsAhead:
-        """The same of consecutive iterations that only decode."""
+        """Host, device and gap of consecutive iterations that only decode."""
         features = features_of(shape, self.file.padding)
         growing = (
             decode_contexts(shape, iterations),
             shape.longest_context + np.arange(iterations, dtype=np.float64),
         )
         host, device, gap = (_seconds_ahead(part, features, growing) for part in self._sums)
+        throttle = self.file.throttle
+        if throttle is not None:
+            heated, tokens = self._heated(features), tokens_of(shape)
+            device = throttle.sustained_each(device, heated, tokens)
         return PartsAhead(host, device, gap)
+
+    def _heated(self, features: Features) -> float:
+        """The device's seconds of `HEATED`, unthrottled."""
+        return sum(curve.at(features[place]) for place, curve in self._sums[1].heated)
 
     def describe(self) -> dict[str, Any]:
         """The whole file."""
@@ -105,6 +138,7 @@ def _sum_of(part: Part) -> _Sum:
         part.base,
         tuple(curve for curve in curves if curve[0] < first),
         tuple((place - first, curve) for place, curve in curves if place >= first),
+        tuple(curve for curve in curves if FEATURES[curve[0]] in HEATED),
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schedsim.costs.features import FEATURES, KINDS, UNPADDED, Padding
 from schedsim.costs.packaged import read_calibration
+from schedsim.costs.throttle import Throttle
 from schedsim.errors import ConfigError
 
 FILE_VERSION: Literal[2] = 2
@@ -65,11 +66,12 @@ class Parts(BaseModel):
 class FittedFile(BaseModel):
     """The JSON file: a step time, what it was fitted to, and how well it fits.
 
-    `padding` are the sizes to which the engine pads its batches. `ranges` holds least and most of
+    `padding` are the sizes to which the engine pads its batches, `throttle` how the device slows
+    down under load; without one it does not. `ranges` holds least and most of
     each feature in the runs, `steps` the number of their iterations, `provenance` says what ran
     where, `residuals` how far the fit is off, `noise` has quantiles of measured / fitted at even
-    ranks by kind of batch. Only `parts` and `padding` change a step time, and `noise` where it is
-    asked for.
+    ranks by kind of batch. Only `parts`, `padding` and `throttle` change a step time, and `noise`
+    where it is asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -78,6 +80,7 @@ class FittedFile(BaseModel):
     file_version: Literal[2] = FILE_VERSION
     parts: Parts
     padding: Padding = UNPADDED
+    throttle: Throttle | None = None
     ranges: dict[str, Range]
     steps: int = Field(ge=0)
     provenance: dict[str, Any]

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from schedsim.costs.features import FEATURES, UNPADDED, Padding
 from schedsim.costs.fitted_file import FittedFile
 from schedsim.errors import ResultError
+from schedsim.experiments.choosing import LEAST_ITERATIONS, WINDOWS, choose, held_out_periods
 from schedsim.experiments.design_file import DESIGN, DESIGNED, is_counted
-from schedsim.experiments.fitting import KNOTS, STRAIGHT, fit, fitted_periods
+from schedsim.experiments.fitting import KNOTS, fit, fitted_periods
 from schedsim.experiments.iterations import (
     KINDS,
     Iterations,
@@ -21,14 +22,11 @@ from schedsim.experiments.iterations import (
 )
 from schedsim.experiments.least_squares import independent, inflation, require_scipy
 from schedsim.experiments.provenance import check_alike, provenance_of
-from schedsim.experiments.regions import regions_of, sizes_of
+from schedsim.experiments.regions import regions_of
 from schedsim.results.stored_run import StoredRun
 
 Floats = npt.NDArray[np.float64]
 Figures = dict[str, float | int | None]
-
-LEAST_ITERATIONS = 20
-FOLDS = 5
 
 NOISE_RANKS = 101
 """Quantiles of measured / fitted that the file keeps, at ranks 0, 1 %, …, 100 %; but see
@@ -51,7 +49,8 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     """Fit host, device and gap times of the runs' iterations, all runs together.
 
     Of a run of designed batches those count that its design says. How much neighbouring pieces of a
-    curve want one slope is chosen by the error on sizes that were held out. Deterministic.
+    curve want one slope and how the device slows down under load is chosen by the error on sizes
+    that were held out. Deterministic.
 
     Raises:
         ConfigError: runs of different models, devices or block sizes, or the same run twice; or
@@ -61,7 +60,7 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     """
     require_scipy()
     check_alike(runs)
-    each = []
+    each, rates = [], []
     for run in runs:
         if _is_designed(run) and not (run.path / DESIGN).is_file():
             raise ResultError(
@@ -69,7 +68,9 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
                 "counts; calibrate anew"
             )
         found = iterations_of(run)
-        each.append(found.take(is_counted(run.path, found.row)))
+        counted = is_counted(run.path, found.row)
+        each.append(found.take(counted))
+        rates.append([found.token_rates(window)[1][counted] for window in WINDOWS])
     iterations = joined(each)
     where = ", ".join(DESIGNED if _is_designed(run) else str(run.path) for run in runs)
     if len(iterations) < LEAST_ITERATIONS:
@@ -79,14 +80,16 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
         )
     if not iterations.period.any():
         raise ResultError(f"{where}: no iteration took any time, so there is nothing to fit")
-    straight = _choose_straight(iterations)
-    held_out = held_out_periods(iterations, straight)
-    parts = fit(iterations, straight)
-    fitted = fitted_periods(parts, iterations)
+    of_late = (np.concatenate(windows) for windows in zip(*rates, strict=True))
+    choice = choose(iterations, dict(zip(WINDOWS, of_late, strict=True)))
+    held_out = held_out_periods(iterations, choice)
+    parts = fit(iterations, choice.straight, choice.factor)
+    fitted = fitted_periods(parts, iterations, choice.factor)
     padding = padding_of(runs[0])
     file = FittedFile(
         parts=parts,
         padding=padding,
+        throttle=choice.throttle,
         ranges={
             name: (float(column.min()), float(column.max()))
             for name, column in iterations.terms.items()
@@ -101,7 +104,7 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
             "by_kind": by_kind(fitted, iterations),
             "by_region": _by_region(fitted, held_out, iterations),
             "time_shares": _time_shares(iterations),
-            "straight": straight,
+            "straight": choice.straight,
         },
         noise=_noise(fitted, iterations),
         warnings=_warnings(iterations, padding),
@@ -132,38 +135,8 @@ def by_kind(fitted: Floats, iterations: Iterations) -> dict[str, Figures]:
     }
 
 
-def held_out_periods(
-    iterations: Iterations, straight: float, folds: Sequence[int] = range(FOLDS)
-) -> Floats | None:
-    """Seconds of each iteration by a fit that saw none of its size; None for too few sizes.
-
-    Sizes are dealt out to `FOLDS` folds as they first occur; those of other `folds` are NaN.
-    """
-    size = sizes_of(iterations)
-    if len(iterations) < FOLDS * LEAST_ITERATIONS or size.max() < FOLDS - 1:
-        return None
-    fitted = np.full(len(iterations), np.nan)
-    for fold in folds:
-        rows = size % FOLDS == fold
-        parts = fit(iterations.take(~rows), straight)
-        fitted[rows] = fitted_periods(parts, iterations.take(rows))
-    return fitted
-
-
 def _is_designed(run: StoredRun) -> bool:
     return bool(run.manifest["config"].get("policy") == DESIGNED)
-
-
-def _choose_straight(iterations: Iterations) -> float:
-    """The choice of `STRAIGHT` with the least mean error on the first fold of sizes held out."""
-    measured = iterations.period
-    errors = {}
-    for straight in sorted(STRAIGHT, reverse=True):
-        held_out = held_out_periods(iterations, straight, folds=(0,))
-        if held_out is None:
-            return straight
-        errors[straight] = float(np.nanmean(np.abs(held_out - measured) / _positive(measured)))
-    return min(errors, key=lambda straight: errors[straight])
 
 
 def _positive(seconds: Floats) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schedsim.costs.curves import pieces
-from schedsim.costs.features import FEATURES
+from schedsim.costs.features import FEATURES, HEATED
 from schedsim.costs.fitted_file import Part, Parts, Term
 from schedsim.experiments.iterations import Iterations
 from schedsim.experiments.least_squares import robust_nonnegative
@@ -63,38 +63,46 @@ _NOTHING = 1e-9  # of the median iteration: rounding, not cost
 _ONE_SLOPE = 1e-6
 
 
-def fit(iterations: Iterations, straight: float = STRAIGHT[0]) -> Parts:
+def fit(
+    iterations: Iterations, straight: float = STRAIGHT[0], factor: Floats | None = None
+) -> Parts:
     """The parts that fit best; errors count relative to the fitted whole of an iteration.
 
+    The device's time of `HEATED` features counts `factor` times in each iteration, 1 by default.
     Needs scipy (`require_scipy`). Deterministic.
     """
     period = iterations.period
     least = max(1e-3 * float(np.median(period)), 1e-12)
     everywhere = np.ones(len(iterations), dtype=np.bool_)
     repeats = sizes_of(iterations)
-    whole = _fit_part(iterations, period, everywhere, None, repeats, straight)
-    scale = np.maximum(seconds_of(whole, iterations.terms), least)
+    whole = _fit_part(iterations, period, everywhere, None, repeats, straight, factor)
+    scale = np.maximum(seconds_of(whole, iterations.terms, factor), least)
     host, gap = iterations.host, iterations.gap
     return Parts(
         host=_fit_part(iterations, host, ~np.isnan(host), scale, repeats, straight),
-        device=_fit_part(iterations, iterations.device, everywhere, scale, repeats, straight),
+        device=_fit_part(
+            iterations, iterations.device, everywhere, scale, repeats, straight, factor
+        ),
         gap=_fit_part(iterations, gap, ~np.isnan(gap), scale, repeats, straight),
     )
 
 
-def fitted_periods(parts: Parts, iterations: Iterations) -> Floats:
+def fitted_periods(parts: Parts, iterations: Iterations, factor: Floats | None = None) -> Floats:
     """Seconds that each iteration adds by the fit; no gap where none was measured."""
     terms = iterations.terms
-    return iterations.added(*(seconds_of(p, terms) for p in (parts.host, parts.device, parts.gap)))
+    host, gap = seconds_of(parts.host, terms), seconds_of(parts.gap, terms)
+    return iterations.added(host, seconds_of(parts.device, terms, factor), gap)
 
 
-def seconds_of(part: Part, terms: Mapping[str, Floats]) -> Floats:
-    """A part of the step time of each iteration, whose features are the columns `terms`."""
+def seconds_of(part: Part, terms: Mapping[str, Floats], factor: Floats | None = None) -> Floats:
+    """A part of the step time of each iteration, whose features are the columns `terms`; what those
+    of `HEATED` take counts `factor` times."""
     total = np.full(len(next(iter(terms.values()))), part.base)
     for name in FEATURES:
         if name in part.terms:
             term = part.terms[name]
-            total += pieces(terms[name], term.knots) @ np.array(term.slopes)
+            told = pieces(terms[name], term.knots) @ np.array(term.slopes)
+            total += told if factor is None or name not in HEATED else told * factor
     return total
 
 
@@ -105,6 +113,7 @@ def _fit_part(
     scale: Floats | None,
     repeats: Ints,
     straight: float,
+    factor: Floats | None = None,
 ) -> Part:
     """The part that takes `target` seconds in those `rows`, with errors in units of `scale`."""
     if not target[rows].any():
@@ -112,7 +121,11 @@ def _fit_part(
     terms = {name: iterations.terms[name][rows] for name in KNOTS}
     knots = {name: _knots_of(name, column) for name, column in terms.items() if column.any()}
     columns = [np.ones((int(rows.sum()), 1))]
-    columns += [pieces(terms[name], found) for name, found in knots.items()]
+    for name, found in knots.items():
+        column = pieces(terms[name], found)
+        if factor is not None and name in HEATED:
+            column *= factor[rows, None]
+        columns.append(column)
     unit = float(np.median(target[rows] if scale is None else scale[rows]))
     matrix = np.column_stack(columns)
     prior = _prior(knots, terms, matrix, max(unit, 1e-12), straight)

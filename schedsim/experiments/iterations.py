@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from schedsim.costs.features import FEATURES, UNPADDED, Padding, features_of_steps
 from schedsim.costs.features import KINDS as KINDS
+from schedsim.costs.throttle import TokenRate
 from schedsim.errors import ResultError
 from schedsim.results.stored_run import StoredRun, float_column, step_ends
 from schedsim.scheduler.batch import BatchShape
@@ -40,7 +41,11 @@ class Iterations:
 
     `hidden` iterations were decided while the one before ran: their `host` passed beside it (NaN
     where the run did not measure it) and the gap before them reaches to their start; that gap is
-    NaN where the device waited for the host. `row` is the row in the steps of its run.
+    NaN where the device waited for the host. `timed` are by the device's own clock, device and the
+    gap before: those launched while the one before ran. The host sees the end of an iteration late
+    if it launches the next one for long. `idle` is how long the device had nothing to do before
+    each, to the host's eyes (infinite at the begin of a run). `row` is the row in the steps of its
+    run.
     """
 
     features: Floats
@@ -49,6 +54,8 @@ class Iterations:
     device: Floats
     gap: Floats
     hidden: npt.NDArray[np.bool_]
+    idle: Floats
+    timed: npt.NDArray[np.bool_]
     row: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -71,6 +78,25 @@ class Iterations:
     def take(self, rows: npt.NDArray[np.bool_]) -> "Iterations":
         """Those where `rows` is true."""
         return Iterations(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    @property
+    def tokens(self) -> Floats:
+        """Tokens of each as `TokenRate` counts them."""
+        decodes, prefill = FEATURES.index("decode_requests"), FEATURES.index("prefill_tokens")
+        count: Floats = self.features[:, decodes] + self.features[:, prefill]
+        return count
+
+    def token_rates(self, window_s: float) -> tuple[Floats, Floats]:
+        """Tokens/s of late when each began and when it had ended, as `TokenRate` has them."""
+        before, after = np.zeros(len(self)), np.zeros(len(self))
+        now, rate = 0.0, TokenRate(window_s)
+        columns = (self.tokens.tolist(), self.idle.tolist(), self.device.tolist())
+        for place, (tokens, idle, seconds) in enumerate(zip(*columns, strict=True)):
+            now += idle if idle < np.inf else 1e9
+            before[place] = rate.at(now)
+            after[place] = rate.ran(tokens, now, seconds)
+            now += seconds
+        return before, after
 
     @property
     def kind(self) -> npt.NDArray[np.int64]:
@@ -114,6 +140,14 @@ def iterations_of(run: StoredRun) -> Iterations:
     waited = np.nan_to_num(decided_at + host, nan=-np.inf)[1:] > end[:-1]
     gap = np.full(len(end), np.nan)
     gap[:-1] = np.where(hidden, start, decided_at)[1:] - end[:-1]
+    device = end - start
+    idle = np.append(np.inf, np.maximum(start[1:] - end[:-1], 0.0))
+    timed = np.zeros(len(end), dtype=np.bool_)
+    if "gpu_s" in run.steps.column_names:
+        by_device = float_column(run.steps, "gpu_s")
+        timed = hidden & (idle == 0.0) & ~np.isnan(by_device)
+        device = np.where(timed, by_device, device)
+        gap[:-1] = np.where(timed[1:], float_column(run.steps, "gap_s")[1:], gap[:-1])
     gap[:-1][idled[1:] | (hidden[1:] & waited)] = np.nan
     shape = {**size, "decode_context": size["context_tokens"] + size["decode_requests"]}
     work = ("prefill_requests", "decode_requests", "swapped_blocks", "copied_blocks")
@@ -125,9 +159,11 @@ def iterations_of(run: StoredRun) -> Iterations:
         features=np.column_stack(list(features.values()))[ran],
         sizes=np.column_stack([shape[field.name] for field in fields(BatchShape)])[ran],
         host=host[ran],
-        device=(end - start)[ran],
+        device=device[ran],
         gap=gap[ran],
         hidden=hidden[ran],
+        idle=idle[ran],
+        timed=timed[ran],
         row=ran,
     )
 

@@ -100,7 +100,7 @@ class Simulation(Backend):
             # Called once an iteration: what needs no parts makes none.
             duration = seconds(batch) if seconds is not None and batch.sampled else 0.0
             if not 0.0 < duration < math.inf:
-                host, duration, gap = pace.parts_of(batch)
+                host, duration, gap = pace.parts_of(batch, now)
             start = now + host
             end = start + duration
             loop.finish(batch, start, end)
@@ -132,7 +132,7 @@ class Simulation(Backend):
                     yield env.timeout(max(0.0, now - env.now))
                     continue
                 loop.announce(batch)
-                host, duration, gap = parts_of(batch)
+                host, duration, gap = parts_of(batch, now)
                 now += host
             start, end = now, now + duration
             yield env.timeout(max(0.0, start - env.now))
@@ -143,7 +143,7 @@ class Simulation(Backend):
             loop.finish(batch, start, end)
             now = end + gap
             if following is not None:
-                host, duration, gap = parts_of(following)
+                host, duration, gap = parts_of(following, now)
                 now = max(now, start + host)
             batch = following
         return False

@@ -13,6 +13,7 @@ from schedsim.costs import PartedCost, load_fitted, make_step_cost
 from schedsim.costs.features import FEATURES, Padding
 from schedsim.costs.fitted import make_fitted
 from schedsim.costs.fitted_file import FittedFile, Part, Parts, Term
+from schedsim.costs.throttle import Throttle
 from schedsim.errors import ConfigError
 from schedsim.scheduler.batch import BatchShape
 from tests.costs.shapes import batch_shapes, shape_of
@@ -94,7 +95,7 @@ def test_the_parts_add_up(shape: BatchShape) -> None:
 
 @st.composite
 def costs(draw: st.DrawFn) -> FittedFile:
-    """A file with any curves, and padding or none."""
+    """A file with any curves, with or without padding and throttle."""
     slopes = st.one_of(st.just(0.0), st.floats(1e-9, 10.0))
 
     def term() -> Term:
@@ -105,7 +106,8 @@ def costs(draw: st.DrawFn) -> FittedFile:
     names = draw(st.sets(st.sampled_from(FEATURES)))
     device = Part(base=draw(slopes), terms={name: term() for name in sorted(names)})
     padding = draw(st.sampled_from([PADDING, Padding()]))
-    return content(parts=Parts(device=device), padding=padding)
+    throttle = draw(st.sampled_from([None, Throttle(window_s=0.05, slowdown=1e-5)]))
+    return content(parts=Parts(device=device), padding=padding, throttle=throttle)
 
 
 @given(costs(), batch_shapes(), batch_shapes(), st.data())
@@ -169,6 +171,11 @@ def _term(**changes: Any) -> bytes:
             "cakes is none of tokens, ",
         ),
         (_changed(padding={"decodes": [8, 4]}), "sizes must ascend from 1"),
+        (_changed(throttle={"window_s": 0.1}), "throttle.slowdown: Field required"),
+        (
+            _changed(throttle={"window_s": 0.0, "slowdown": 1.0}),
+            "throttle.window_s: Input should be greater than 0",
+        ),
         (_changed(noise={"decode": []}), "noise.decode: List should have at least 1 item"),
         (_changed(noise={"decode": [1.0, float("inf")]}), "noise.decode.1: Input should be a fini"),
         (_changed(noise={"decodes": [1.0]}), "noise: decodes is none of prefill, decode, mixed"),

@@ -15,6 +15,7 @@ from schedsim.costs.fitted import make_fitted
 from schedsim.costs.linear import LinearCost, load_linear
 from schedsim.costs.noise import StepNoise
 from schedsim.costs.roofline import RooflineCost
+from schedsim.costs.throttle import Throttle
 from schedsim.scheduler import Batch
 from tests.costs.test_fitted import content
 
@@ -56,7 +57,7 @@ def test_times_are_those_of_a_loop(
     assert times is not None
     expected, one = [], replace(batch)
     for _ in range(iterations):
-        host, device, gap = pace.parts_of(one)
+        host, device, gap = pace.parts_of(one, now)
         start = now + host
         end = start + device
         expected.append((now, start, end))
@@ -73,6 +74,19 @@ def test_times_are_those_of_a_loop(
     assert first.next_look == [*looks, now][before]
     assert (told(rest) if rest is not None else []) == expected[before:]
     assert rest is None or rest.next_look == now
+
+
+@given(batch=batches, iterations=st.integers(1, 40))
+def test_throttled_times_are_those_of_batches_that_follow_their_like(
+    batch: Batch, iterations: int
+) -> None:
+    cost = make_fitted(content(throttle=Throttle(window_s=0.1, slowdown=1e-3)), "file")
+    told, one = cost.parts_ahead(batch, iterations), replace(batch)
+    assert isinstance(told.device, np.ndarray)
+    for device in told.device.tolist():
+        assert device == cost.parts(one).device
+        one.decode_context += one.decode_requests
+        one.longest_context += 1
 
 
 @pytest.mark.parametrize("bad", [-1e-9, math.nan, math.inf])

@@ -87,5 +87,7 @@ def made_up(
         device=scattered(exact),
         gap=gap,
         hidden=np.zeros(size, dtype=np.bool_),
+        idle=np.where(np.isnan(gap), 1.0, gap),
+        timed=np.zeros(size, dtype=np.bool_),
         row=np.arange(size),
     )

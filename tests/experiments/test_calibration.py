@@ -11,23 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedsim.costs.curves import Curve
-from schedsim.costs.features import UNPADDED, Padding
+from schedsim.costs.features import UNPADDED, Padding, tokens_of
 from schedsim.costs.fitted import make_fitted
 from schedsim.costs.fitted_file import FittedFile, Part, Parts
 from schedsim.costs.noise import StepNoise
+from schedsim.costs.throttle import Throttle, TokenRate
 from schedsim.errors import ConfigError
 from schedsim.experiments import calibration
-from schedsim.experiments.calibration import (
-    error_figures,
-    held_out_periods,
-    noise_quantiles,
-)
+from schedsim.experiments.calibration import error_figures, noise_quantiles
+from schedsim.experiments.choosing import FOLDS, WINDOWS, Choice, choose, held_out_periods
 from schedsim.experiments.fitting import STRAIGHT, fit, fitted_periods, seconds_of
 from schedsim.experiments.iterations import Iterations
 from schedsim.experiments.provenance import check_alike
 from schedsim.experiments.regions import regions_of, sizes_of
+from schedsim.experiments.validation.step_errors import told_of
 from schedsim.results.stored_run import StoredRun
-from tests.experiments.iterations import Floats, made_up
+from tests.experiments.iterations import TRUE, Floats, made_up
 
 pytest.importorskip("scipy")
 
@@ -36,6 +35,13 @@ FEW = max(1, hypothesis.settings.default.max_examples // 4)
 
 def slopes(part: Part) -> list[float]:
     return [slope for term in part.terms.values() for slope in term.slopes]
+
+
+def file_of(parts: Parts, throttle: Throttle | None = None) -> FittedFile:
+    return FittedFile(
+        parts=parts, throttle=throttle, ranges={}, steps=100, provenance={}, residuals={},
+        warnings=[],
+    )  # fmt: skip
 
 
 def figures(parts: Parts, measured: Iterations, true: Iterations) -> dict[str, float]:
@@ -142,19 +148,67 @@ def test_no_slope_is_negative_whatever_was_measured(seed: int, straight: float) 
 def test_the_step_time_of_a_file_is_the_fit() -> None:
     measured = made_up(100, 3, noise=0.3)
     parts = fit(measured)
-    file = FittedFile(parts=parts, ranges={}, steps=100, provenance={}, residuals={}, warnings=[])
-    cost = make_fitted(file, "made-up.json")
+    cost = make_fitted(file_of(parts), "made-up.json")
     seconds = [cost.seconds(shape) for shape in measured.shapes()]
     whole = dataclasses.replace(measured, gap=np.nan_to_num(measured.gap))
     assert seconds == pytest.approx(fitted_periods(parts, whole).tolist(), rel=1e-12)
 
 
+def throttled(calm: Iterations, throttle: Throttle, idle_s: float = 0.0) -> Iterations:
+    """The same batches with pauses between them, on a device that slows down under load."""
+    rate, now, device = TokenRate(throttle.window_s), 0.0, []
+    for shape in calm.shapes():
+        cost = make_fitted(file_of(TRUE, throttle), "made-up.json")
+        seconds = cost.parts_after(shape, rate.at(now)).device
+        rate.ran(tokens_of(shape), now, seconds)
+        now += seconds + idle_s
+        device.append(seconds)
+    everywhere = np.ones(len(calm), dtype=np.bool_)
+    idle = np.append(np.inf, np.full(len(calm) - 1, idle_s))
+    scatter = np.random.default_rng(1).normal(1.0, 0.01, len(calm))
+    return dataclasses.replace(
+        calm, device=np.array(device) * scatter, idle=idle, timed=everywhere, hidden=everywhere
+    )
+
+
+def rates_of(iterations: Iterations) -> dict[float, Floats]:
+    return {window: iterations.token_rates(window)[1] for window in WINDOWS}
+
+
+def test_a_throttle_is_found_where_there_is_one() -> None:
+    true = Throttle(window_s=0.05, slowdown=2e-5)
+    measured = throttled(made_up(800, 4), true)
+    found = choose(measured, rates_of(measured)).throttle
+    assert found is not None
+    assert found.window_s in (0.02, 0.05, 0.1)
+    assert found.slowdown == pytest.approx(true.slowdown, rel=0.4)
+    factor = 1.0 + found.slowdown * rates_of(measured)[found.window_s]
+    knowing = file_of(fit(measured, max(STRAIGHT), factor), found)
+    ignorant = file_of(fit(measured, max(STRAIGHT)))
+    at_rest = throttled(made_up(800, 5), true, idle_s=0.5)
+    off = [
+        np.median(told_of(make_fitted(file, "made-up.json"), at_rest).device / at_rest.device)
+        for file in (knowing, ignorant)
+    ]
+    assert off[0] == pytest.approx(1.0, abs=0.03)
+    assert off[1] > 1.05, "of a device that was always busy it knows only how slow it is then"
+
+
+def test_no_throttle_is_found_where_there_is_none_or_nobody_can_tell() -> None:
+    steady = made_up(800, 4, noise=0.02)
+    timed = dataclasses.replace(steady, timed=np.ones(800, dtype=np.bool_))
+    assert choose(timed, rates_of(timed)).throttle is None
+    measured = throttled(made_up(800, 4), Throttle(window_s=0.05, slowdown=2e-5))
+    by_host = dataclasses.replace(measured, timed=np.zeros(800, dtype=np.bool_))
+    assert choose(by_host, rates_of(by_host)).throttle is None
+
+
 def test_held_out_sizes_are_fitted_by_what_saw_none_of_them() -> None:
     """Where a fold's times are twice what they should be, its fit says what they should be."""
     measured = made_up(400, 2)
-    fold = sizes_of(measured) % calibration.FOLDS == 2
+    fold = sizes_of(measured) % FOLDS == 2
     device = np.where(fold, 2 * measured.device, measured.device)
-    held_out = held_out_periods(dataclasses.replace(measured, device=device), STRAIGHT[0])
+    held_out = held_out_periods(dataclasses.replace(measured, device=device), Choice(STRAIGHT[0]))
     assert held_out is not None
     np.testing.assert_allclose(held_out[fold], measured.period[fold], rtol=1e-3)
     assert (held_out[~fold] > 1.01 * measured.period[~fold]).mean() > 0.5
@@ -167,7 +221,7 @@ def test_sizes_that_were_repeated_are_held_out_together() -> None:
     assert (size[:50] == size[50:]).all()
     firsts = [size.tolist().index(number) for number in range(size.max() + 1)]
     assert firsts == sorted(firsts)
-    assert held_out_periods(made_up(20, 1), STRAIGHT[0]) is None
+    assert held_out_periods(made_up(20, 1), Choice(STRAIGHT[0])) is None
 
 
 def test_every_iteration_is_in_a_region_of_its_kind() -> None:

@@ -3,14 +3,24 @@
 from dataclasses import dataclass
 from typing import Any
 
-from schedsim.costs.base import AheadCost, PartedCost, PartsAhead, StepCost, StepParts
+from schedsim.costs.base import (
+    AheadCost,
+    PartedCost,
+    PartsAhead,
+    StepCost,
+    StepParts,
+    ThrottledCost,
+)
+from schedsim.costs.throttle import Throttle
 from schedsim.scheduler.batch import BatchShape
 
 
 def scaled(cost: StepCost, factor: float) -> StepCost:
     """`cost` with all of its seconds times `factor`; it is asked as `cost` can be."""
     kind: type[_Scaled] = _Scaled
-    if isinstance(cost, PartedCost):
+    if isinstance(cost, ThrottledCost):
+        kind = _ScaledThrottled
+    elif isinstance(cost, PartedCost):
         kind = _ScaledPartsAhead if isinstance(cost, AheadCost) else _ScaledParts
     elif isinstance(cost, AheadCost):
         kind = _ScaledAhead
@@ -47,3 +57,16 @@ class _ScaledParts(_Scaled):
 
 class _ScaledPartsAhead(_ScaledAhead, _ScaledParts):
     __slots__ = ()
+
+
+class _ScaledThrottled(_ScaledPartsAhead):
+    __slots__ = ()
+
+    @property
+    def throttle(self) -> Throttle | None:
+        throttle: Throttle | None = self.cost.throttle
+        return throttle
+
+    def parts_after(self, shape: BatchShape, rate: float) -> StepParts:
+        host, device, gap = self.cost.parts_after(shape, rate)
+        return StepParts(self.factor * host, self.factor * device, self.factor * gap)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from schedsim.costs import PartedCost, StepCost
+from schedsim.costs.base import ThrottledCost
 from schedsim.experiments.calibration import by_kind, error_figures
 from schedsim.experiments.iterations import KINDS, Iterations, iterations_of, joined
 from schedsim.experiments.validation.retiming import Durations
@@ -16,8 +17,15 @@ Figures = dict[str, Any]
 
 
 def told_of(cost: StepCost, iterations: Iterations) -> Durations:
-    """What a step time says of each iteration: all the device's where it knows no parts."""
+    """What a step time says of each iteration: all the device's where it knows no parts.
+
+    A throttled device has run what it had run there.
+    """
     shapes = iterations.shapes()
+    if isinstance(cost, ThrottledCost) and cost.throttle is not None:
+        before, _ = iterations.token_rates(cost.throttle.window_s)
+        told = [cost.parts_after(*each) for each in zip(shapes, before.tolist(), strict=True)]
+        return Durations(*np.array(told).T)
     if isinstance(cost, PartedCost):
         host, device, gap = np.array([cost.parts(shape) for shape in shapes]).T
         return Durations(host, device, gap)

@@ -1,0 +1,98 @@
+"""What a fit cannot solve for, chosen by its error on iterations of sizes that it did not see."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from schedsim.costs.throttle import Throttle
+from schedsim.experiments.fitting import STRAIGHT, fit, fitted_periods
+from schedsim.experiments.iterations import Iterations
+from schedsim.experiments.regions import sizes_of
+
+Floats = npt.NDArray[np.float64]
+
+LEAST_ITERATIONS = 20
+FOLDS = 5
+
+WINDOWS = (0.02, 0.05, 0.1, 0.2)
+"""Windows (s) of a `Throttle` to choose from."""
+
+SLOWER = (0.1, 0.2, 0.3, 0.4)
+"""How much longer arithmetic takes at the highest rate that was measured, to choose from."""
+
+OUTLYING = 0.15
+"""An iteration that is off by more counts as one that is off by so much: what kept it waiting is
+nothing that these choices could mend."""
+
+LEAST_GAIN = 0.02
+"""The share of the error by which a throttle has to be better than none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How straight curves are, and how the device slows down under load.
+
+    `factor` is by how much in each iteration; None without a throttle.
+    """
+
+    straight: float
+    throttle: Throttle | None = None
+    factor: Floats | None = None
+
+
+def choose(iterations: Iterations, rates: Mapping[float, Floats]) -> Choice:
+    """The throttle with the least mean error on the first fold of sizes held out, then `straight`.
+
+    `rates` has for each of `WINDOWS` the tokens/s of late at the end of every iteration. A throttle
+    is looked for where the device timed most iterations by its own clock.
+    """
+    choice = Choice(sorted(STRAIGHT)[len(STRAIGHT) // 2])
+    if not _can_hold_out(iterations):
+        return replace(choice, straight=max(STRAIGHT))
+
+    def error(choice: Choice) -> float:
+        held_out = held_out_periods(iterations, choice, folds=(0,))
+        assert held_out is not None
+        sizes = np.abs(held_out / np.maximum(iterations.period, 1e-12) - 1)
+        return float(np.nanmean(np.minimum(sizes, OUTLYING)))
+
+    if np.mean(iterations.timed) > 0.5:
+        throttled = [
+            _throttled(choice, *pair, slower) for pair in rates.items() for slower in SLOWER
+        ]
+        best = min(throttled, key=error)
+        if error(best) < (1 - LEAST_GAIN) * error(choice):
+            choice = best
+    return min((replace(choice, straight=x) for x in sorted(STRAIGHT, reverse=True)), key=error)
+
+
+def held_out_periods(
+    iterations: Iterations, choice: Choice, folds: Sequence[int] = range(FOLDS)
+) -> Floats | None:
+    """Seconds of each iteration by a fit that saw none of its size; None for too few sizes.
+
+    Sizes are dealt out to `FOLDS` folds as they first occur; those of other `folds` are NaN.
+    """
+    if not _can_hold_out(iterations):
+        return None
+    size, factor = sizes_of(iterations), choice.factor
+    fitted = np.full(len(iterations), np.nan)
+    for fold in folds:
+        rows = size % FOLDS == fold
+        seen, unseen = (None, None) if factor is None else (factor[~rows], factor[rows])
+        parts = fit(iterations.take(~rows), choice.straight, seen)
+        fitted[rows] = fitted_periods(parts, iterations.take(rows), unseen)
+    return fitted
+
+
+def _can_hold_out(iterations: Iterations) -> bool:
+    sizes = sizes_of(iterations)
+    return len(iterations) >= FOLDS * LEAST_ITERATIONS and sizes.max() >= FOLDS - 1
+
+
+def _throttled(choice: Choice, window: float, rate: Floats, slower: float) -> Choice:
+    slowdown = float(f"{slower / max(float(rate.max()), 1.0):.3g}")
+    throttle = Throttle(window_s=window, slowdown=slowdown)
+    return replace(choice, throttle=throttle, factor=1.0 + slowdown * rate)
