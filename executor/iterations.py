@@ -12,7 +12,7 @@ from schedsim.executor.graphs import MIXED_SIZES, Graphs, decode_sizes, size_for
 from schedsim.executor.kernel_decoder import KernelBatch, KernelDecoder
 from schedsim.executor.kernel_inputs import TABLE_STEP, ChunkInputs, KernelInputs
 from schedsim.executor.kv_cache import KVStore
-from schedsim.executor.mixed_room import MAX_CHUNKS, MixedRoom
+from schedsim.executor.mixed_room import MixedRoom
 from schedsim.kernels.decode_plan import DecodePlan
 from schedsim.kernels.prefill_plan import PrefillPlan
 from schedsim.kernels.sampling import sample
@@ -46,7 +46,7 @@ class Iterations:
     @property
     def padding(self) -> Padding:
         """The sizes of the batches that are captured."""
-        return Padding(decodes=self._sizes, mixed=self._room.sizes, max_chunks=MAX_CHUNKS)
+        return Padding(decodes=self._sizes, mixed=self._room.sizes, chunks=self._room.chunks)
 
     def warm_up(self) -> None:
         """Compile every kernel and capture the graphs; before the first message is sent.

@@ -1,7 +1,7 @@
 """`KernelRunner`: performs the core's batches by our kernels, without a wait between two of them.
 
 What `ModelRunner` says of batches holds here too. Iterations are replayed from CUDA graphs at
-padded sizes; only those with many tokens of prefill are launched kernel by kernel.
+padded sizes; only those with many tokens or chunks of prefill are launched kernel by kernel.
 """
 
 from collections.abc import Sequence

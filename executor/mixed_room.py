@@ -7,18 +7,25 @@ import numpy.typing as npt
 import torch
 
 from schedsim.executor.device import to_device
-from schedsim.executor.graphs import size_for
 from schedsim.executor.kernel_decoder import KernelBatch
 from schedsim.executor.kernel_inputs import ChunkInputs, KernelInputs
 from schedsim.kernels.decode_plan import DecodePlan
 from schedsim.kernels.prefill_plan import PrefillPlan
 
-MAX_CHUNKS = 16
-"""Chunks of a captured batch."""
+LEAST_CHUNKS = 16
+TOKENS_A_CHUNK = 32
+"""A captured batch has room for so many chunks, and for one in so many of its tokens."""
+
+
+def chunks_of(size: int) -> int:
+    """The chunks for which a captured batch of `size` tokens has room."""
+    return max(LEAST_CHUNKS, size // TOKENS_A_CHUNK)
 
 
 class MixedRoom:
     """Room for batches of some sizes in tokens: decodes first, chunks right behind them, padding.
+
+    `sizes` ascend; `chunks` are the most chunks of a batch of each.
 
     The decode kernel takes the first rows, as many as there are seats; what it writes to those
     that are chunks', the prefill kernel writes again. So one size is enough for all mixtures.
@@ -33,19 +40,21 @@ class MixedRoom:
         """`make_plan(tokens, sequences)` gives a plan with so much room."""
         device = inputs.device
         self.sizes = list(sizes)
+        self.chunks = [chunks_of(size) for size in sizes]
         self._inputs = inputs
         self._fields = torch.zeros(4 * max(sizes), dtype=torch.int64, device=device)
         self._blocks = torch.zeros(
-            MAX_CHUNKS, inputs.table.shape[1], dtype=torch.int32, device=device
+            max(self.chunks), inputs.table.shape[1], dtype=torch.int32, device=device
         )
         self._sampled = torch.zeros(inputs.max_rows, dtype=torch.int64, device=device)
-        self._plans = {size: make_plan(size, MAX_CHUNKS) for size in sizes}
+        self._plans = {size: make_plan(size, chunks_of(size)) for size in sizes}
 
     def size_for(self, count: int, chunks: ChunkInputs) -> int | None:
-        """The size that a batch of `count` decodes and `chunks` is padded to; None: too large."""
-        if len(chunks.query_lengths) > MAX_CHUNKS:
-            return None
-        return size_for(self.sizes, count + chunks.fields.shape[1])
+        """The smallest size with room for the tokens and the chunks of a batch of `count` decodes
+        and `chunks`; None: there is none."""
+        tokens, num_chunks = count + chunks.fields.shape[1], len(chunks.query_lengths)
+        rooms = zip(self.sizes, self.chunks, strict=True)
+        return next((size for size, room in rooms if size >= tokens and room >= num_chunks), None)
 
     def fill(self, size: int, rows: npt.NDArray[np.int32], chunks: ChunkInputs) -> None:
         """Send the batch of decodes, `rows` as a message tells, and `chunks`; waits for nothing."""
@@ -80,6 +89,6 @@ class MixedRoom:
             plan,
             inputs.as_read(inputs.table[:decodes]),
             self._plans[size],
-            inputs.as_read(self._blocks),
+            inputs.as_read(self._blocks[: chunks_of(size)]),
             first_chunk_row=0,
         )

@@ -1,7 +1,7 @@
 """`copy_blocks`: blocks of every layer from tensor to tensor in one launch.
 
 On one device that is a copy on write; between a device and pinned host memory, which a kernel
-reaches directly, it is a swap.
+reaches directly, it is a swap. A swap runs beside the model and leaves it nearly all of the device.
 """
 
 from collections.abc import Sequence
@@ -13,28 +13,38 @@ from torch import Tensor
 
 from schedsim.kernels.checks import check_on_gpu, require
 
-WORDS_PER_PROGRAM = 4096
+WORDS_AT_ONCE = 4096
+"""int64 words that a program has on their way at once: 32 KiB."""
+
+SWAP_PROGRAMS = 16
+"""Programs of a swap, which have four times as much on its way as a bus of 53 GB/s takes in the
+2 µs that one word travels. More would wait for the bus on multiprocessors that the model wants."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pieces"])
 def copy_blocks_kernel(
     # tensors
     addresses,  # [2, layers] int64: of the source layers, of the target layers
     pairs,  # [pairs, 2] int64: source block, target block
     # sizes
     block_words,  # int64 words of a block
+    layers,
+    pieces,  # of WORDS: those of a block, of all layers, of all pairs
     # constants
     WORDS: tl.constexpr,  # at once
 ):
-    layer = tl.program_id(1)
-    pair = pairs + tl.program_id(2) * 2
-    words = tl.program_id(0) * WORDS + tl.arange(0, WORDS)
-    inside = words < block_words
-    source = tl.load(addresses + layer).to(tl.pointer_type(tl.int64))
-    target = tl.load(addresses + tl.num_programs(1) + layer).to(tl.pointer_type(tl.int64))
-    source = tl.multiple_of(source + tl.load(pair) * block_words, 2)
-    target = tl.multiple_of(target + tl.load(pair + 1) * block_words, 2)
-    tl.store(target + words, tl.load(source + words, mask=inside), mask=inside)
+    in_block = tl.cdiv(block_words, WORDS)
+    for piece in range(tl.program_id(0), pieces, tl.num_programs(0)):
+        words = piece % in_block * WORDS + tl.arange(0, WORDS)
+        inside = words < block_words
+        layer = piece // in_block % layers
+        pair = pairs + piece // in_block // layers * 2
+        # Blocks begin at multiples of 16 bytes: two words a load.
+        source = tl.load(addresses + layer).to(tl.pointer_type(tl.int64))
+        target = tl.load(addresses + layers + layer).to(tl.pointer_type(tl.int64))
+        source = tl.multiple_of(source + tl.load(pair) * block_words, 16)
+        target = tl.multiple_of(target + tl.load(pair + 1) * block_words, 16)
+        tl.store(target + words, tl.load(source + words, mask=inside), mask=inside)
 
 
 def copy_blocks(
@@ -78,11 +88,15 @@ def copy_blocks(
         numbers = numbers.pin_memory()  # or the copy would wait for the device
     numbers = numbers.to(device, non_blocking=True)
     block_words = sources[0].stride(0) * sources[0].element_size() // 8
-    copy_blocks_kernel[(triton.cdiv(block_words, WORDS_PER_PROGRAM), len(sources), len(pairs))](
+    pieces = triton.cdiv(block_words, WORDS_AT_ONCE) * len(sources) * len(pairs)
+    is_swap = not (sources[0].is_cuda and targets[0].is_cuda)
+    copy_blocks_kernel[(min(pieces, SWAP_PROGRAMS) if is_swap else pieces,)](
         numbers,
         numbers[len(addresses) :],
         block_words,
-        WORDS=WORDS_PER_PROGRAM,
+        len(sources),
+        pieces,
+        WORDS=WORDS_AT_ONCE,
         num_warps=8,
     )
 

@@ -40,10 +40,10 @@ class Features(NamedTuple):
 
     `tokens` run through the model, those included that pad the batch to a size which the engine has
     captured; `tiles` are these in whole tiles of `TILE`; `launched` is 1 for a batch with chunks
-    that is too large to be captured; `mixed_context` is `decode_context` where there are chunks,
-    too, and 0 elsewhere: kernels may read it otherwise. The others are those of `BatchShape`;
-    decodes include the padding of a static batch, which costs what decodes cost, except in
-    `longest_context`.
+    that has too many tokens, or too many chunks, to be captured; `mixed_context` is
+    `decode_context` where there are chunks, too, and 0 elsewhere: kernels may read it otherwise.
+    The others are those of `BatchShape`; decodes include the padding of a static batch, which costs
+    what decodes cost, except in `longest_context`.
     """
 
     tokens: int
@@ -69,21 +69,26 @@ FEATURES = Features._fields
 class Padding(BaseModel):
     """The sizes to which an engine pads its batches, because it captured these (CUDA graphs).
 
-    Batches of decodes alone have one of the sizes `decodes`; those with up to `max_chunks` prefill
-    chunks have in all one of the sizes `mixed`. Both ascend. Larger batches are not padded.
+    Batches of decodes alone have one of the sizes `decodes`; those with prefill chunks have in all
+    one of the sizes `mixed`, which has room for as many chunks as `chunks` says at the same place.
+    Sizes ascend, chunks never fall. Larger batches are not padded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     decodes: list[int] = Field(default_factory=list)
     mixed: list[int] = Field(default_factory=list)
-    max_chunks: int = Field(default=0, ge=0)
+    chunks: list[int] = Field(default_factory=list)
 
     @model_validator(mode="after")
-    def _ascends(self) -> "Padding":
+    def _ascend(self) -> "Padding":
         for sizes in (self.decodes, self.mixed):
             if any(low >= high for low, high in pairwise([0, *sizes])):
                 raise ValueError("sizes must ascend from 1")
+        if len(self.chunks) != len(self.mixed):
+            raise ValueError("there must be as many chunks as mixed sizes")
+        if any(low > high for low, high in pairwise([1, *self.chunks])):
+            raise ValueError("chunks must be 1 or more and never fall")
         return self
 
 
@@ -98,12 +103,10 @@ def features_of(shape: BatchShape, padding: Padding) -> Features:
     if decodes:
         tokens = _padded(padding.decodes, decodes)
     if shape.prefill_tokens:
-        together = decodes + shape.prefill_tokens
-        tokens = max(tokens, _padded(padding.mixed, together))
+        together, chunks = decodes + shape.prefill_tokens, shape.prefill_requests
+        tokens = max(tokens, _padded_with_chunks(padding, together, chunks))
         if padding.mixed:
-            launched = int(
-                together > padding.mixed[-1] or shape.prefill_requests > padding.max_chunks
-            )
+            launched = int(together > padding.mixed[-1] or chunks > padding.chunks[-1])
     context = shape.decode_context + shape.padding_context
     return Features(
         tokens,
@@ -146,12 +149,13 @@ def features_of_steps(
     alone, padded = column("decode_requests"), column("padding_requests")
     decodes = np.asarray(alone + padded, dtype=np.int64)
     prefill = np.asarray(column("prefill_tokens"), dtype=np.int64)
-    chunks = column("prefill_requests")
+    chunks = np.asarray(column("prefill_requests"), dtype=np.int64)
+    together = decodes + prefill
     tokens = np.where(decodes > 0, _padded_each(padding.decodes, decodes), 0)
-    with_chunks = np.maximum(tokens, _padded_each(padding.mixed, decodes + prefill))
+    with_chunks = np.maximum(tokens, _padded_with_chunks_each(padding, together, chunks))
     launched = np.zeros(len(decodes))
     if padding.mixed:
-        too_large = (decodes + prefill > padding.mixed[-1]) | (chunks > padding.max_chunks)
+        too_large = (together > padding.mixed[-1]) | (chunks > padding.chunks[-1])
         launched = np.where(prefill > 0, too_large, 0)
     context = column("context_tokens") + alone + column("padding_context")
     tokens = np.where(prefill > 0, with_chunks, tokens)
@@ -170,10 +174,37 @@ def features_of_steps(
 
 
 def _padded(sizes: Sequence[int], count: int) -> int:
-    place = bisect_left(sizes, count)
+    return _size_at(sizes, bisect_left(sizes, count), count)
+
+
+def _padded_with_chunks(padding: Padding, tokens: int, chunks: int) -> int:
+    """The size with room for both; chunks that none has room for count as the most that one has,
+    so that a batch with more of them has no fewer tokens."""
+    place = bisect_left(padding.mixed, tokens)
+    if padding.mixed:
+        place = max(place, bisect_left(padding.chunks, min(chunks, padding.chunks[-1])))
+    return _size_at(padding.mixed, place, tokens)
+
+
+def _size_at(sizes: Sequence[int], place: int, count: int) -> int:
     return sizes[place] if place < len(sizes) else count
 
 
 def _padded_each(sizes: Sequence[int], counts: Ints) -> Ints:
-    places = np.searchsorted(np.array(sizes, dtype=np.int64), counts)
-    return np.where(places < len(sizes), np.append(sizes, 0).astype(np.int64)[places], counts)
+    return _sizes_at(sizes, np.searchsorted(_ints(sizes), counts), counts)
+
+
+def _padded_with_chunks_each(padding: Padding, tokens: Ints, chunks: Ints) -> Ints:
+    places = np.searchsorted(_ints(padding.mixed), tokens)
+    if padding.mixed:
+        needed = np.minimum(chunks, padding.chunks[-1])
+        places = np.maximum(places, np.searchsorted(_ints(padding.chunks), needed))
+    return _sizes_at(padding.mixed, places, tokens)
+
+
+def _sizes_at(sizes: Sequence[int], places: Ints, counts: Ints) -> Ints:
+    return np.where(places < len(sizes), _ints([*sizes, 0])[places], counts)
+
+
+def _ints(numbers: Sequence[int]) -> Ints:
+    return np.array(numbers, dtype=np.int64)

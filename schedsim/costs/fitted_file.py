@@ -12,8 +12,9 @@ from schedsim.costs.packaged import read_calibration
 from schedsim.costs.throttle import Throttle
 from schedsim.errors import ConfigError
 
-FILE_VERSION: Literal[2] = 2
-"""The format that this version writes and reads; 1 had one coefficient for each count."""
+FILE_VERSION: Literal[3] = 3
+"""The format that this version writes and reads; 1 had one coefficient for each count, 2 the same
+number of chunks for all sizes of `padding`."""
 
 Range = tuple[float, float]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -77,7 +78,7 @@ class FittedFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["schedsim step time"] = "schedsim step time"
-    file_version: Literal[2] = FILE_VERSION
+    file_version: Literal[3] = FILE_VERSION
     parts: Parts
     padding: Padding = UNPADDED
     throttle: Throttle | None = None

@@ -29,10 +29,18 @@ CHUNKS = (
 """Sizes at which graphs and tiles end, and sizes a little beyond."""
 
 CHUNKS_AFTER = (16, 64, 256, 1024, 2048)
-TOGETHER = (2, 4, 8, 16, 20)
-TOGETHER_TOKENS = (256, 1024, 4096, 16384)
-MIXED = ((1, 16), (1, 64), (1, 256), (1, 512), (1, 1024), (1, 2048), (4, 128), (8, 32), (20, 16))
-"""(chunks, tokens of each) beside decodes."""
+TOGETHER = (2, 4, 8, 16, 20, 40, 80)
+TOGETHER_TOKENS = (256, 1024, 2560, 4096, 16384)
+FEW = 16
+TOKENS_OF_MANY = 32
+"""More than so many chunks have so many tokens each, or more, as in batches of real prompts; then
+an engine with graphs has one for them, up to its largest."""
+
+MIXED = (
+    *((1, 16), (1, 64), (1, 256), (1, 512), (1, 1024), (1, 2048)),
+    *((4, 128), (8, 32), (20, 64), (4, 768)),
+)
+"""(chunks, tokens of each) beside decodes; the last is beyond what graphs hold."""
 
 MIXED_AT_A_LEVEL = 2
 MIXED_AFTER = (0, 0, 1024, 4096)
@@ -140,6 +148,7 @@ class _Writer:
             (count, max(1, min(tokens, budget) // count), 0)
             for count in TOGETHER
             for tokens in TOGETHER_TOKENS
+            if count <= FEW or min(tokens, budget) >= TOKENS_OF_MANY * count
         }
         ordered = sorted(cells)
         drawn = [ordered[place] for place in self.rng.permutation(len(ordered))]

@@ -171,7 +171,12 @@ def iterations_of(run: StoredRun) -> Iterations:
 def padding_of(run: StoredRun) -> Padding:
     """The sizes to which the engine of a run padded its batches; none where it does not say."""
     said = run.manifest.get("execution", {}).get("padding")
-    return UNPADDED if said is None else Padding(**said)
+    if said is None:
+        return UNPADDED
+    if "max_chunks" in said:  # an older run, whose sizes all had room for as many chunks
+        sizes = {name: said[name] for name in ("decodes", "mixed")}
+        return Padding(**sizes, chunks=[said["max_chunks"]] * len(sizes["mixed"]))
+    return Padding(**said)
 
 
 def joined(parts: Sequence[Iterations]) -> Iterations:

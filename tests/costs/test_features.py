@@ -1,12 +1,13 @@
 """Features: padding as the engine does it, and the same numbers from a shape and from steps."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from schedsim.costs.features import (
     FEATURES,
@@ -20,8 +21,16 @@ from schedsim.costs.features import (
 from schedsim.scheduler.batch import BatchShape
 from tests.costs.shapes import batch_shapes, shape_of
 
-GRAPHS = Padding(decodes=[1, 2, 4, 8, 16], mixed=[32, 64, 128], max_chunks=2)
-paddings = st.sampled_from([UNPADDED, GRAPHS])
+GRAPHS = Padding(decodes=[1, 2, 4, 8, 16], mixed=[32, 64, 128], chunks=[2, 2, 4])
+
+
+@st.composite
+def paddings(draw: st.DrawFn) -> Padding:
+    """Small sizes, so that batches meet their ends, and large ones, with room for few chunks."""
+    sizes = st.sets(st.integers(1, 12) | st.integers(1, 20_000), max_size=5).map(sorted)
+    mixed = draw(sizes)
+    rooms = st.lists(st.integers(1, 7), min_size=len(mixed), max_size=len(mixed)).map(sorted)
+    return Padding(decodes=draw(sizes), mixed=mixed, chunks=draw(rooms))
 
 
 @pytest.mark.parametrize(
@@ -36,10 +45,13 @@ paddings = st.sampled_from([UNPADDED, GRAPHS])
         ([(5, 100)], 28, 64, 0),
         ([(64, 0), (64, 0)], 0, 128, 0),
         ([(64, 0), (65, 0)], 0, 129, 1),
-        ([(1, 0), (1, 0), (1, 0)], 0, 32, 1),
+        ([(1, 0), (1, 0)], 0, 32, 0),
+        ([(1, 0)] * 3, 0, 128, 0),  # the smallest with room for three chunks
+        ([(40, 0)] * 4, 0, 160, 1),
+        ([(1, 0)] * 5, 0, 128, 1),  # no fewer tokens than with four
     ],
 )
-def test_tokens_are_padded_to_the_sizes_that_are_captured(
+def test_batches_are_padded_to_the_sizes_that_are_captured(
     chunks: list[tuple[int, int]], decodes: int, tokens: int, launched: int
 ) -> None:
     found = features_of(shape_of(chunks, [10] * decodes), GRAPHS)
@@ -49,11 +61,16 @@ def test_tokens_are_padded_to_the_sizes_that_are_captured(
     assert (plain.tokens, plain.launched) == (sum(n for n, _ in chunks) + decodes, 0)
 
 
-@given(batch_shapes(), paddings)
+@given(batch_shapes(), paddings())
 def test_no_feature_of_a_part_of_a_batch_is_larger(shape: BatchShape, padding: Padding) -> None:
     whole = features_of(shape, padding)
-    for name in ("prefill_requests", "decode_requests", "padding_requests"):
-        less = _without(shape, name)
+    parts = [
+        _without(shape, name)
+        for name in ("prefill_requests", "decode_requests", "padding_requests")
+    ]
+    if shape.prefill_requests > 1:
+        parts.append(replace(shape, prefill_requests=shape.prefill_requests - 1))
+    for less in parts:
         assert all(a <= b for a, b in zip(features_of(less, padding), whole, strict=True))
 
 
@@ -67,7 +84,7 @@ def _without(shape: BatchShape, group: str) -> BatchShape:
     return BatchShape(**left)
 
 
-@given(st.lists(batch_shapes(), min_size=1, max_size=8), paddings)
+@given(st.lists(batch_shapes(), min_size=1, max_size=8), paddings())
 def test_steps_have_the_features_of_their_shapes(
     shapes: list[BatchShape], padding: Padding
 ) -> None:
@@ -80,6 +97,21 @@ def test_steps_have_the_features_of_their_shapes(
     assert tuple(found) == FEATURES
     rows = np.column_stack(list(found.values())).tolist()
     assert rows == [[float(x) for x in features_of(shape, padding)] for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"mixed": [4, 8], "chunks": [1]}, "as many chunks as mixed sizes"),
+        ({"mixed": [4, 8], "chunks": [2, 1]}, "never fall"),
+        ({"mixed": [4], "chunks": [0]}, "1 or more"),
+        ({"mixed": [4, 4], "chunks": [1, 1]}, "sizes must ascend"),
+        ({"chunks": [1]}, "as many chunks as mixed sizes"),
+    ],
+)
+def test_sizes_that_no_engine_has_are_refused(sizes: dict[str, list[int]], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Padding(**sizes)
 
 
 def test_kinds() -> None:

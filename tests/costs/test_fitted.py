@@ -46,7 +46,7 @@ PARTS = Parts(
     ),
     gap=Part(terms={"sampled": line(5.0), "longest_context": line(0.7)}),
 )
-PADDING = Padding(decodes=[1, 2, 4, 8], mixed=[16, 4096], max_chunks=2)
+PADDING = Padding(decodes=[1, 2, 4, 8], mixed=[16, 4096], chunks=[2, 4])
 
 
 def content(**changes: Any) -> FittedFile:
@@ -151,10 +151,10 @@ def _term(**changes: Any) -> bytes:
         (b"\xff\xfe", "cannot read the file"),
         (b"{}", "parts: Field required"),
         (
-            _changed(file_version=1),
-            "has format 1, this schedsim reads format 2; fit its runs again",
+            _changed(file_version=2, padding={"mixed": [16], "max_chunks": 16}),
+            "has format 2, this schedsim reads format 3; fit its runs again",
         ),
-        (_changed(file_version=3), "has format 3"),
+        (_changed(file_version=4), "has format 4"),
         (_changed(kind="a cake"), "kind"),
         (_changed(colour="red"), "colour: Extra inputs"),
         (_changed(parts={"device": {"base": -1.0}}), "parts.device.base: Input should be greater"),
@@ -176,6 +176,7 @@ def _term(**changes: Any) -> bytes:
             _changed(throttle={"window_s": 0.0, "slowdown": 1.0}),
             "throttle.window_s: Input should be greater than 0",
         ),
+        (_changed(padding={"mixed": [8]}), "padding: Value error, there must be as many chunks"),
         (_changed(noise={"decode": []}), "noise.decode: List should have at least 1 item"),
         (_changed(noise={"decode": [1.0, float("inf")]}), "noise.decode.1: Input should be a fini"),
         (_changed(noise={"decodes": [1.0]}), "noise: decodes is none of prefill, decode, mixed"),

@@ -43,8 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_writes_a_file_a_picture_and_the_run(folder: Path) -> None:
     assert names(folder / "run") == RESULTS | {"design.json"}
     content = json.loads((folder / "cpu.json").read_text())
-    assert content["file_version"] == 2
-    assert content["padding"] == {"decodes": [], "mixed": [], "max_chunks": 0}
+    assert content["file_version"] == 3
+    assert content["padding"] == {"decodes": [], "mixed": [], "chunks": []}
     regions = content["residuals"]["by_region"]
     assert {name.split(",")[0] for name in regions} == {"prefill", "decode", "mixed"}
     assert sum(figures["iterations"] for figures in regions.values()) == content["steps"]

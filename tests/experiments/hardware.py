@@ -17,7 +17,9 @@ from schedsim.results.stored_run import StoredRun, load_run
 from schedsim.scheduler.batch import BatchShape
 
 GRAPHS = Padding(
-    decodes=[1, 2, 4, 8, 16, 32, 48, 64], mixed=[32, 64, 128, 256, 512, 1024], max_chunks=8
+    decodes=[1, 2, 4, 8, 16, 32, 48, 64],
+    mixed=[32, 64, 128, 256, 512, 1024],
+    chunks=[8, 8, 8, 8, 16, 32],
 )
 
 

@@ -72,7 +72,9 @@ def weights_and_more(features: dict[str, Floats]) -> Floats:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_pieces_are_found_through_noise(seed: int) -> None:
-    graphs = Padding(decodes=[1, 2, 4, 8, 16, 32, 64], mixed=[64, 128, 256, 512], max_chunks=3)
+    graphs = Padding(
+        decodes=[1, 2, 4, 8, 16, 32, 64], mixed=[64, 128, 256, 512], chunks=[2, 2, 3, 3]
+    )
 
     def iterations(seed: int, noise: float = 0.0) -> Iterations:
         return made_up(3000, seed, noise, padding=graphs, device=weights_and_more)

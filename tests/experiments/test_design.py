@@ -134,6 +134,14 @@ def test_passes_are_the_same_design_in_another_order() -> None:
     assert design.passes[0] != design.passes[1] != design.passes[2]
 
 
+def test_many_chunks_come_together_in_batches_for_graphs_and_in_larger_ones() -> None:
+    chosen = limits(max_seqs=100, token_budget=16384)
+    design = make_design(chosen, 1, np.random.default_rng(1))
+    turns = [turn for stage in design.passes[0] for batch in stage for turn in batch]
+    sizes = {(len(turn.chunks), sum(tokens for _, tokens in turn.chunks)) for turn in turns}
+    assert {(16, 256), (20, 1020), (40, 2560), (80, 2560), (80, 4080), (80, 16320)} <= sizes
+
+
 @pytest.mark.parametrize("lag", [0, 1])
 @pytest.mark.parametrize(
     ("memory", "moves"),

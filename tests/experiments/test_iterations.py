@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from schedsim.costs.features import UNPADDED, Padding
 from schedsim.experiments.calibration import by_kind, error_figures
-from schedsim.experiments.iterations import KINDS, Iterations, iterations_of
+from schedsim.experiments.iterations import KINDS, Iterations, iterations_of, padding_of
 from schedsim.results.stored_run import load_run
 from tests.cli.commands import schedsim
+from tests.experiments.hardware import Hardware, engine, run_design
 
 POLICY = """
 from schedsim import Policy, PreemptMode
@@ -67,6 +69,15 @@ def test_copies_alone_are_validated(swapping: Path, iterations: Iterations) -> N
     count = int((iterations.kind == KINDS.index("copies")).sum())
     assert row.split("\u2502")[2].strip() == f"{count:,}"
     assert row.split("\u2502")[-1].strip(" +-") == "0.00 %"
+
+
+def test_older_runs_had_room_for_as_many_chunks_in_every_size(tmp_path: Path) -> None:
+    run = run_design(tmp_path / "run", Hardware(), engine(), limit=0.5)
+    sizes = {"decodes": [1, 2], "mixed": [32, 64, 128]}
+    run.manifest["execution"]["padding"] = {**sizes, "max_chunks": 16}
+    assert padding_of(run) == Padding(**sizes, chunks=[16, 16, 16])
+    run.manifest["execution"]["padding"] = {"decodes": [], "mixed": [], "max_chunks": 0}
+    assert padding_of(run) == UNPADDED
 
 
 def test_what_took_no_time_has_no_relative_error() -> None:

@@ -1,16 +1,19 @@
 """Whatever the scheduler decides, every row that the kernels sample is what the sequence gives."""
 
 from collections import defaultdict
+from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 from schedsim.costs.features import Padding, features_of
-from schedsim.executor import iterations
+from schedsim.executor import iterations, mixed_room
 from schedsim.executor.graphs import MIXED_SIZES, decode_sizes, size_for
-from schedsim.executor.mixed_room import MAX_CHUNKS
+from schedsim.executor.kernel_inputs import ChunkInputs, KernelInputs
+from schedsim.executor.mixed_room import MixedRoom
 from schedsim.scheduler.batch import BatchShape
 from tests.core.harness import Jobs
 from tests.kernels.kernel_engines import Executed, execute, requests_of
@@ -90,17 +93,56 @@ def test_the_warm_up_takes_no_more_rows_than_there_are_seats(
     assert (padding.decodes, padding.mixed[0]) == ([1, 2], 32)
 
 
+def test_many_chunks_run_together_at_a_size_with_room_for_them(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(iterations, "MIXED_SIZES", (16, 32, 64))
+    monkeypatch.setattr(mixed_room, "LEAST_CHUNKS", 2)
+    monkeypatch.setattr(mixed_room, "TOKENS_A_CHUNK", 8)
+    filled: list[tuple[int, int]] = []
+    fill = MixedRoom.fill
+
+    def note(self: MixedRoom, size: int, rows: Any, chunks: ChunkInputs) -> None:
+        filled.append((len(chunks.query_lengths), size))
+        fill(self, size, rows, chunks)
+
+    monkeypatch.setattr(MixedRoom, "fill", note)
+    jobs = Jobs(prompts=[3, 1, 2, 5, 1, 2, 3], outputs=[2] * 7, arrivals=[0.0] * 6 + [0.1])
+    check_rows(execute("vllm", jobs, blocks=12, seats=8, device=device))
+    assert (6, 64) in filled, "6 chunks of 14 tokens"
+    assert (1, 16) in filled
+
+
 @pytest.mark.parametrize("seats", [1, 3, 100, 256, 700])
 def test_a_step_time_pads_batches_as_the_engine_does(seats: int) -> None:
+    inputs = KernelInputs(seats, 16, temperature=0.0, device=torch.device("cpu"))
+    room = MixedRoom(MIXED_SIZES, inputs, lambda tokens, sequences: None)  # type: ignore[arg-type, return-value]
     decodes = decode_sizes(seats)
-    padding = Padding(decodes=decodes, mixed=list(MIXED_SIZES), max_chunks=MAX_CHUNKS)
+    padding = Padding(decodes=decodes, mixed=room.sizes, chunks=room.chunks)
+    rooms = dict(zip(room.sizes, room.chunks, strict=True))
+    assert (rooms[32], rooms[512], rooms[1024], rooms[2560]) == (16, 16, 32, 80)
     for count in range(1, seats + 1):
         alone = features_of(BatchShape(decode_requests=count), padding)
         assert (alone.tokens, alone.launched) == (size_for(decodes, count), 0)
-        for tokens in (1, 40, 2400, 5000):
-            mixed = BatchShape(decode_requests=count, prefill_requests=1, prefill_tokens=tokens)
-            found, size = features_of(mixed, padding), size_for(MIXED_SIZES, count + tokens)
-            assert found.tokens == (count + tokens if size is None else size)
+        for num_chunks, each in (
+            (1, 1),
+            (1, 40),
+            (17, 2),
+            (16, 150),
+            (80, 30),
+            (81, 30),
+            (1, 5000),
+        ):
+            tokens = num_chunks * each
+            mixed = BatchShape(
+                decode_requests=count, prefill_requests=num_chunks, prefill_tokens=tokens
+            )
+            size = room.size_for(count, chunks_of_lengths([each] * num_chunks))
+            found = features_of(mixed, padding)
             assert found.launched == (size is None)
-    many = BatchShape(prefill_requests=MAX_CHUNKS + 1, prefill_tokens=100)
-    assert features_of(many, padding).launched == 1
+            assert found.tokens == (max(count + tokens, 2560) if size is None else size)
+
+
+def chunks_of_lengths(lengths: list[int]) -> ChunkInputs:
+    fields, blocks = np.zeros((4, sum(lengths)), dtype=np.int64), np.zeros((len(lengths), 16))
+    return ChunkInputs(fields, lengths, lengths, blocks.astype(np.int32), [], [])

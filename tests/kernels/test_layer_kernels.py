@@ -1,11 +1,13 @@
 """KV writes, norms, gated activation, sampling and block copies against their references."""
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from schedsim.kernels import reference
+from schedsim.kernels import block_copy, reference
 from schedsim.kernels.block_copy import copy_blocks
 from schedsim.kernels.elementwise import rms_norm, silu_and_mul
 from schedsim.kernels.sampling import sample
@@ -125,3 +127,31 @@ def test_blocks_are_copied_within_a_cache(device: str) -> None:
     copy_blocks(layers, layers, [(0, 3), (0, 2)])
     for layer, old in zip(layers, before, strict=True):
         assert (layer == old[[0, 1, 0, 0]]).all()
+
+
+def test_a_swap_goes_over_many_pieces_with_few_programs(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    grids = []
+
+    class Recorder:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            grids.append(grid)
+            return kernel[grid]
+
+    kernel = block_copy.copy_blocks_kernel
+    monkeypatch.setattr(block_copy, "copy_blocks_kernel", Recorder())
+    shape = (2, 16, 3, 96)  # 4608 words in float32: a whole piece, and one that ends early
+    sources = [torch.randn(7, *shape, device=device) for _ in range(3)]
+    targets = [torch.zeros(8, *shape) for _ in range(3)]
+    if device == "cuda":
+        targets = [target.pin_memory() for target in targets]
+    pairs = [(0, 6), (6, 0), (3, 3), (4, 1), (1, 7), (2, 5)]
+    copy_blocks(sources, targets, pairs)
+    assert grids == [(16,)], "not one for each of 36 pieces"
+    if device == "cuda":
+        torch.cuda.synchronize()
+    for source, target in zip(sources, targets, strict=True):
+        for source_block, target_block in pairs:
+            assert (target[target_block] == source[source_block].cpu()).all()
+        assert not target[[2, 4]].any()
