@@ -8,6 +8,7 @@ import torch
 from schedsim.content import Content
 from schedsim.errors import ConfigError
 from schedsim.executor.config import ModelConfig
+from schedsim.executor.kept_parts import KeptParts
 from schedsim.executor.kv_cache import KVStore
 from schedsim.executor.model import Decoder
 from schedsim.executor.runner import ModelRunner
@@ -55,7 +56,7 @@ def make_decoder(attention: str, config: ModelConfig, weights: DecoderWeights) -
 
 def make_runner(
     decoder: Decoder,
-    store: KVStore,
+    kept: KeptParts,
     kv_cache: KVCache,
     content: Content,
     clock: Callable[[], float],
@@ -63,16 +64,20 @@ def make_runner(
     max_seqs: int,
     max_model_len: int,
     temperature: float,
+    workspace: int,
     kernels: str | None = None,
 ) -> "ModelRunner | KernelRunner":
     """What runs batches on `decoder`; `clock` tells the time where the device has none.
+
+    The kernels' parts on the device are `kept` from run to run; the reference allocates its KV
+    cache anew. `workspace` bytes are what a forward pass takes beside that.
 
     `kernels` paged read keys and values by a block table even where they lie in one piece, as the
     reference always does; contiguous need them to.
 
     Raises:
-        ConfigError: the kernels do not take the block size; contiguous kernels where blocks lie
-            anywhere; or a temperature without kernels.
+        ConfigError: no memory for the blocks; the kernels do not take the block size; contiguous
+            kernels where blocks lie anywhere; or a temperature without kernels.
     """
     if kernels == "contiguous" and not kv_cache.in_one_piece:
         raise ConfigError(
@@ -84,6 +89,14 @@ def make_runner(
             raise ConfigError(
                 f"--temperature {temperature}: --attention torch takes the likeliest token only"
             )
+        store = KVStore(
+            decoder.config.shape,
+            kv_cache.total_blocks,
+            kv_cache.block_size,
+            num_host_blocks=kv_cache.host_blocks,
+            dtype=decoder.dtype,
+            device=decoder.device,
+        )
         return ModelRunner(decoder, store, kv_cache, content, make_timer(decoder.device, clock))
     from schedsim.executor.device_clock import CudaClock, HostClock
     from schedsim.executor.kernel_decoder import KernelDecoder
@@ -92,13 +105,14 @@ def make_runner(
     assert isinstance(decoder, KernelDecoder), "a decoder of no backend"
     return KernelRunner(
         decoder,
-        store,
+        kept,
         kv_cache,
         content,
         CudaClock() if decoder.device.type == "cuda" else HostClock(clock),
         max_seqs=max_seqs,
         max_model_len=max_model_len,
         temperature=temperature,
+        workspace=workspace,
         by_table=kernels == "paged",
     )
 

@@ -90,8 +90,14 @@ def free_bytes(device: torch.device) -> int:
     """Bytes of memory that nobody has; on a CPU what a KV cache may take."""
     if device.type == "cpu":
         return CPU_CACHE_BYTES
-    torch.cuda.empty_cache()  # what loading left behind counts as free
+    empty_cache(device)  # what nobody has any more counts as free
     return int(torch.cuda.mem_get_info(device)[0])
+
+
+def empty_cache(device: torch.device) -> None:
+    """Give back to a GPU what torch holds for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def room_for_cache(device: torch.device, free: int, workspace: int) -> tuple[int, str]:

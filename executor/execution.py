@@ -51,6 +51,12 @@ class Runner(Protocol):
     def wait(self, launched: Any) -> DeviceTime:
         """Return when the host can see the tokens of the oldest batch that was launched."""
 
+    def release(self) -> None:
+        """The run has come to its end: the next one may use what the device holds for it.
+
+        Not called after a run that broke off, whatever the reason.
+        """
+
 
 class _Decided(NamedTuple):
     """A batch, when it was decided and from when it could run (s); what `launch` gave, if it was
@@ -128,10 +134,13 @@ class Execution(Backend):
         for part in self._beside:
             part.start(self._origin)
         try:
-            return self._run_all()
+            has_ended = self._run_all()
         finally:
             for part in self._beside:
                 part.stop()
+        if has_ended:
+            self._runner.release()
+        return has_ended
 
     @property
     def device_log(self) -> DeviceLog | None:

@@ -62,12 +62,16 @@ class KernelDecoder(Decoder):
         self._rotations: Tensor | None = None
         self.reach(config.shape.max_model_len)
 
-    def reach(self, max_model_len: int) -> None:
-        """Prepare for positions below `max_model_len`; before a graph is captured."""
+    def reach(self, max_model_len: int) -> int:
+        """Prepare for positions below `max_model_len`; before a graph is captured.
+
+        How many are prepared, 0 if none need be: a graph is right as long as that stays the same.
+        """
         if self.config.rope.kind == "dynamic":  # angles that change with the context
-            return
+            return 0
         if self._rotations is None or len(self._rotations) < max_model_len:
             self._rotations = self._rotation_table(max_model_len)
+        return len(self._rotations)
 
     def forward(self, batch: ForwardBatch, store: KVStore) -> Tensor:
         """As `Decoder.forward`; every sequence is a chunk."""

@@ -80,6 +80,14 @@ class KernelInputs:
         ]
         self._turn = 0
 
+    def clear(self) -> None:
+        """Forget all messages; the device must have read them."""
+        for tensor in (
+            self.fields, self.context_lengths, self.seeds, self.table, self._message, *self._hosts
+        ):  # fmt: skip
+            tensor.zero_()
+        self._turn = 0
+
     def write_message(
         self, rows: DecodeRows, count: int, changes: TableChanges, draw: int
     ) -> Tensor:

@@ -5,6 +5,7 @@ padded sizes; only those with many tokens or chunks of prefill are launched kern
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -12,19 +13,15 @@ from torch import Tensor
 
 from schedsim.content import Content
 from schedsim.errors import ConfigError
-from schedsim.executor.block_units import KERNEL_BLOCK_SIZES
+from schedsim.executor.block_units import KERNEL_BLOCK_SIZES, BlockUnits
 from schedsim.executor.decode_rows import DecodeRows
 from schedsim.executor.device_clock import DeviceClock, Stamp
 from schedsim.executor.failures import not_finite, told_if_it_fails
-from schedsim.executor.iterations import Iterations
+from schedsim.executor.kept_parts import KeptParts
 from schedsim.executor.kernel_decoder import KernelDecoder
-from schedsim.executor.kernel_inputs import (
-    TABLE_STEP,
-    ChunkInputs,
-    KernelInputs,
-    chunk_inputs,
-)
-from schedsim.executor.kv_cache import KVStore
+from schedsim.executor.kernel_inputs import TABLE_STEP, ChunkInputs, chunk_inputs
+from schedsim.executor.kv_cache import cache_bytes
+from schedsim.executor.parts import DeviceParts, PartSizes
 from schedsim.executor.timer import DeviceTime
 from schedsim.executor.transfers import BlockMover
 from schedsim.memory import KVCache
@@ -65,34 +62,35 @@ class KernelRunner:
     def __init__(
         self,
         decoder: KernelDecoder,
-        store: KVStore,
+        kept: KeptParts,
         kv_cache: KVCache,
         content: Content,
         clock: DeviceClock,
         *,
         max_seqs: int,
         max_model_len: int,
+        workspace: int,
         temperature: float = 0.0,
         by_table: bool = False,
     ) -> None:
-        """`store` holds the blocks of `kv_cache`; `temperature` 0 samples greedily.
+        """`kept` lends it the device's parts, a forward pass beside which takes `workspace` bytes.
 
-        `by_table` reads by a block table even what lies in one piece.
+        `temperature` 0 samples greedily; `by_table` reads by a block table even what lies in one
+        piece.
 
         Raises:
-            ConfigError: the kernels do not take its block size.
+            ConfigError: the kernels do not take its block size, or there is no memory for the
+                blocks.
         """
-        units = store.units
+        units = BlockUnits.of_size(kv_cache.block_size)
         if units is None:
             raise ConfigError(
-                f"a block size of {store.block_size}: the Triton kernels take "
+                f"a block size of {kv_cache.block_size}: the Triton kernels take "
                 f"{', '.join(map(str, KERNEL_BLOCK_SIZES))} and multiples of them; "
                 "--attention torch takes any"
             )
         shape = decoder.config.shape
-        decoder.reach(max_model_len)
         self.decoder = decoder
-        self.store = store
         self._kv_cache = kv_cache
         self._content = content
         self._clock = clock
@@ -105,11 +103,24 @@ class KernelRunner:
             max_seqs, width, units, content, shape.vocab, kv_cache.block_table,
             in_one_piece=self._in_one_piece,
         )  # fmt: skip
-        self._inputs = KernelInputs(
-            max_seqs, self._rows.table.shape[1], temperature=temperature, device=decoder.device
+        num_blocks, block_size = kv_cache.total_blocks, kv_cache.block_size
+        sizes = PartSizes(
+            num_blocks,
+            block_size,
+            kv_cache.host_blocks,
+            max_seqs,
+            table_width=self._rows.table.shape[1],
+            temperature=temperature,
+            positions=decoder.reach(max_model_len),
+            cache_bytes=cache_bytes(shape, num_blocks, block_size, decoder.dtype),
+            workspace=workspace,
         )
-        self._iterations = Iterations(decoder, store, self._inputs)
-        self._mover = BlockMover(store, self._rows)
+        self._kept = kept
+        self._parts = kept.take(sizes, partial(DeviceParts, decoder, sizes))
+        self.store = self._parts.store
+        self._inputs = self._parts.inputs
+        self._iterations = self._parts.iterations
+        self._mover = BlockMover(self.store, self._rows)
         self._visible = [
             torch.zeros(max_seqs, dtype=torch.int64, pin_memory=decoder.device.type == "cuda")
             for _ in range(BATCHES_IN_TURN)
@@ -192,13 +203,17 @@ class KernelRunner:
     def warm_up(self) -> None:
         """Compile every kernel and capture the graphs, so that no iteration pays for first calls.
 
-        Writes nothing but the null block.
+        Nothing is left to do where the parts served a run before. Writes only the null block.
 
         Raises:
             ExecutionError: no memory, or the device fails.
         """
         with told_if_it_fails(self.decoder.device, None, keeps=self):
-            self._iterations.warm_up()
+            self._parts.warm_up()
+
+    def release(self) -> None:
+        """Let the next run have the parts; this one has come to its end."""
+        self._kept.keep(self._parts)
 
     def check(self) -> None:
         """Assert that what the host keeps of the batch prepared last is what the books say."""

@@ -14,6 +14,12 @@ from schedsim.executor.block_units import BlockUnits
 from schedsim.executor.device import to_device
 
 
+def cache_bytes(shape: ModelSpec, num_blocks: int, block_size: int, dtype: torch.dtype) -> int:
+    """Bytes of a store's `layers`, those of the null block included."""
+    token_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize
+    return (num_blocks + 1) * block_size * token_bytes
+
+
 class KVStore:
     """One tensor a layer, [num_blocks + 1, 2, block_size, kv_heads, head_dim], keys before values.
 
@@ -71,6 +77,11 @@ class KVStore:
     def swap_in(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy (host block, device block) pairs to the device."""
         _copy(self.host_layers, self.layers, pairs)
+
+    def clear_null_block(self) -> None:
+        """Make block 0 zeros, as it is in a new store."""
+        for layer in self.layers:
+            layer[0].zero_()
 
     def _split(self, layer: Tensor, units: BlockUnits) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, in units."""

@@ -164,6 +164,9 @@ class ModelRunner:
             with told_if_it_fails(self.decoder.device, None):
                 self._sample(self.decoder.forward(self._build(segments), self.store)).tolist()
 
+    def release(self) -> None:
+        """Nothing here takes long to make, so nothing is kept for the next run."""
+
     # ---- inside
 
     def _segments(

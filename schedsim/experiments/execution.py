@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from schedsim.executor.config import ModelConfig
+    from schedsim.executor.kept_parts import KeptParts
     from schedsim.executor.model import Decoder
     from schedsim.executor.weights import DecoderWeights
 
@@ -50,13 +51,14 @@ class DeviceModel:
 
     `described` is the manifest's section `execution`, `device` the hardware's own name.
     `free_bytes` is what the weights leave of the device's memory, measured before the first KV
-    cache.
+    cache. `kept` lends each run what the run before left on the device, if the sizes are the same.
     """
 
     decoder: "Decoder"
     described: dict[str, Any]
     device: str
     free_bytes: int
+    kept: "KeptParts"
 
 
 def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> DeviceModel:
@@ -79,6 +81,7 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
         free_bytes,
         open_device,
     )
+    from schedsim.executor.kept_parts import KeptParts
 
     device = open_device(execution.device)
     attention = choose_attention(execution.attention, device)
@@ -99,7 +102,8 @@ def load_device_model(settings: RunSettings, execution: ExecutionSettings) -> De
         "threads": torch.get_num_threads(),
         "seed": settings.seed,
     }
-    return DeviceModel(decoder, described, device_name(device), free_bytes(device))
+    free = free_bytes(device)
+    return DeviceModel(decoder, described, device_name(device), free, KeptParts(device))
 
 
 def _load_weights(
@@ -177,7 +181,7 @@ def prepare_execution(
     progress: Callable[[float, int], None] | None = None,
     command: Sequence[str] = (),
 ) -> PreparedRun:
-    """Build the execution that `settings` describe on a prepared trace, with a KV cache of its own.
+    """Build the execution that `settings` describe on a prepared trace; one at a time on a model.
 
     `policy` replaces what the settings name.
 
@@ -188,7 +192,6 @@ def prepare_execution(
     from schedsim.executor.backends import make_runner
     from schedsim.executor.doorbell import Doorbell
     from schedsim.executor.execution import Execution
-    from schedsim.executor.kv_cache import KVStore
     from schedsim.executor.monitor import open_monitor
 
     policy = policy if policy is not None else make_policy(settings.policy)
@@ -208,24 +211,17 @@ def prepare_execution(
             f"--memory {engine.resolved['memory']}: with stale_keys a request may find what was "
             "never computed, and an execution reads it; leave it out"
         )
-    store = KVStore(
-        shape,
-        kv_cache.total_blocks,
-        kv_cache.block_size,
-        num_host_blocks=kv_cache.host_blocks,
-        dtype=decoder.dtype,
-        device=decoder.device,
-    )
     clock = time.perf_counter
     runner = make_runner(
         decoder,
-        store,
+        model.kept,
         kv_cache,
         engine.content,
         clock,
         max_seqs=engine.scheduler.max_seqs,
         max_model_len=engine.scheduler.max_model_len,
         temperature=model.described["temperature"],
+        workspace=_workspace(settings, model),
         kernels=model.described["kernels"],
     )
     backend = Execution(
@@ -266,12 +262,7 @@ def choose_device_sizes(settings: RunSettings, model: DeviceModel) -> Sizes:
     cache_bytes, why = room_for_cache(
         decoder.device,
         model.free_bytes,
-        workspace_bytes(
-            shape,
-            settings.max_seqs,
-            settings.token_budget or UNKNOWN_BUDGET,
-            decoder.dtype.itemsize,
-        ),
+        _workspace(settings, model),
     )
     room = cache_bytes // (token_bytes * size)
     if room < 1:
@@ -286,6 +277,15 @@ def choose_device_sizes(settings: RunSettings, model: DeviceModel) -> Sizes:
     sizes = fit_context(settings, shape, blocks)
     note = f"{blocks} KV blocks of {size} tokens on {decoder.device}: {why}; --blocks sets others"
     return sizes._replace(notes=(note, *sizes.notes))
+
+
+def _workspace(settings: RunSettings, model: DeviceModel) -> int:
+    return workspace_bytes(
+        model.decoder.config.shape,
+        settings.max_seqs,
+        settings.token_budget or UNKNOWN_BUDGET,
+        model.decoder.dtype.itemsize,
+    )
 
 
 def workspace_bytes(shape: ModelSpec, max_seqs: int, token_budget: int, value_bytes: int) -> int:

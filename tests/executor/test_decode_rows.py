@@ -51,6 +51,9 @@ class RowsRunner:
     def warm_up(self) -> None:
         pass
 
+    def release(self) -> None:
+        pass
+
     def prepare(self, batch: Batch, padding: Sequence[Request] = ()) -> Batch:
         indices, blocks = self.rows.follow(batch, padding)
         assert len(set(indices.tolist())) == len(indices)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,11 +15,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import schedsim
-from schedsim.config import MAX_BLOCKS
+from schedsim.config import MAX_BLOCKS, make_execution_settings, make_settings
 from schedsim.executor.device import free_bytes
+from schedsim.executor.graphs import Graphs
+from schedsim.experiments.execution import DeviceModel, execute_policy, load_device_model
+from schedsim.experiments.runs import RunOptions
 from tests.cli.commands import RESULTS, manifest, names, only_error, refused, start, summary
 from tests.cli.commands import schedsim as command
 from tests.cli.test_broken_off import end_of, wait_for
+from tests.core.harness import Jobs
 from tests.executor.models import random_model, saved
 from tests.executor.test_replayed_policies import (
     HOST,
@@ -112,6 +117,63 @@ def test_a_second_policy_has_the_memory_of_the_first(tmp_path: Path) -> None:
         for policy in ("vllm", "sarathi")
     }
     assert len(sizes) == 1
+
+
+JOBS = Jobs(prompts=[30, 14, 100, 15, 60, 47], outputs=[40, 60, 20, 45, 1, 70])
+
+
+def loaded(weights: Path) -> DeviceModel:
+    settings = make_settings(model=str(weights))
+    execution = make_execution_settings(device="cuda", weights=str(weights), temperature=0.6)
+    return load_device_model(settings, execution)
+
+
+def decided(model: DeviceModel, weights: Path, out: Path, **changes: Any) -> list[dict[str, Any]]:
+    """The decisions of a run of `JOBS` that comes to its end."""
+    common = {"model": str(weights), "max_seqs": 6, "max_model_len": 256, "block_size": 16}
+    settings = make_settings(**{**common, **changes})
+    outcome = execute_policy(JOBS.trace(), settings, RunOptions(out, decisions=True), model=model)
+    assert outcome.stopped is None, outcome.stopped
+    return records(out)
+
+
+def test_runs_of_the_same_sizes_replay_the_same_graphs(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture, count = Graphs.capture, 0
+
+    def counting(self: Graphs, *parts: Any) -> None:
+        nonlocal count
+        count += 1
+        capture(self, *parts)
+
+    monkeypatch.setattr(Graphs, "capture", counting)
+    model = loaded(weights)
+    swap = {"policy": "vllm-v0,preemption=swap", "memory": HOST, "blocks": 12}
+    runs: list[tuple[bool, dict[str, Any]]] = [
+        (True, {"blocks": 12}),
+        (False, {"blocks": 12, "policy": "sarathi,chunk_size=16"}),
+        (True, {"blocks": 40, "memory": "contiguous"}),
+        (False, {"blocks": 12}),
+        (False, {"blocks": 40, "memory": "contiguous"}),
+        (True, swap),
+        (False, swap),
+    ]
+    for number, (captures, changes) in enumerate(runs):
+        count = 0
+        found = decided(model, weights, tmp_path / f"kept-{number}", **changes)
+        assert (count > 0) == captures, changes
+        assert found == decided(loaded(weights), weights, tmp_path / f"own-{number}", **changes)
+
+
+def test_what_is_kept_leaves_the_next_run_its_memory(tmp_path: Path, weights: Path) -> None:
+    model = loaded(weights)
+    shape = model.decoder.config.shape
+    block_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * 2 * 256
+    blocks = int(0.7 * model.free_bytes) // block_bytes
+    for number, fewer in enumerate((0, 1, 0)):
+        sizes = {"block_size": 256, "blocks": blocks - fewer}
+        decided(model, weights, tmp_path / str(number), **sizes)
 
 
 def broken_off(out: Path, *arguments: object) -> str:

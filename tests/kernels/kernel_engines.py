@@ -12,6 +12,7 @@ from schedsim.executor.config import ModelConfig, tiny
 from schedsim.executor.device_clock import CudaClock, HostClock
 from schedsim.executor.execution import Execution
 from schedsim.executor.forward_batch import Segment, build_batch
+from schedsim.executor.kept_parts import KeptParts
 from schedsim.executor.kernel_decoder import KernelBatch, KernelDecoder
 from schedsim.executor.kernel_runner import KernelRunner, LaunchedBatch, PreparedBatch
 from schedsim.executor.kv_cache import KVStore
@@ -151,12 +152,6 @@ def execute(
     kv_cache = make_kv_cache(memory, blocks, block_size, content, max_model_len)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     weights = random_weights(config, 7, dtype=dtype, device=device)
-    store = KVStore(
-        config.shape, blocks, kv_cache.block_size, num_host_blocks=kv_cache.host_blocks,
-        dtype=dtype, device=device,
-    )  # fmt: skip
-    for layer in store.layers + store.host_layers:
-        layer.fill_(torch.nan)  # whoever reads a slot that was not written gets nonsense
     scheduler = Scheduler(
         make_policy(policy),
         kv_cache,
@@ -169,11 +164,14 @@ def execute(
     )
     clock = Clock(0.01)
     runner = KeepingRunner(
-        (KernelDecoder if captured else KeepingDecoder)(config, weights), store, kv_cache, content,
+        (KernelDecoder if captured else KeepingDecoder)(config, weights),
+        KeptParts(torch.device(device)), kv_cache, content,
         CudaClock() if device == "cuda" else HostClock(clock),
         max_seqs=seats, max_model_len=max_model_len, temperature=temperature,
-        by_table=by_table,
+        workspace=0, by_table=by_table,
     )  # fmt: skip
+    for layer in runner.store.layers + runner.store.host_layers:
+        layer.fill_(torch.nan)  # whoever reads a slot that was not written gets nonsense
     execution = Execution(
         trace, scheduler, Load(trace, outputs), runner, clock=clock, sleep=clock.sleep,
         check_every=1,
