@@ -24,7 +24,7 @@ from schedsim.experiments.validation.saturation import (
 )
 from schedsim.traces import Trace
 
-LONGER = 1.3
+LONGER = 1.15
 """How much longer than simulated a run is taken to be when its end is foreseen."""
 
 LEAST_RATE, STEP = 0.5, 1.25
@@ -167,6 +167,9 @@ class Campaign:
 
     def _execute(self, trace: Trace, settings: RunSettings, path: Path) -> Outcome | None:
         """One run with its trail; None where the time left is too short for it."""
+        if self._model is None:
+            self._model = load_device_model(settings, self.protocol.execution())
+            self._check_device(self._model.device)
         prepared = prepare_trace(trace, settings)
         sized = settings.model_copy(update={"step_time": self.protocol.sizing})
         makespan = _ended(run_policy(prepared, sized)).result.summary["makespan_s"] or 0.0
@@ -174,9 +177,6 @@ class Campaign:
         if needed > self.seconds_left():
             self.tell(f"no time left for {path.parent.name}, which is taken to need {needed:.0f} s")
             return None
-        if self._model is None:
-            self._model = load_device_model(settings, self.protocol.execution())
-            self._check_device(self._model.device)
         options = RunOptions(path, trail=True, command=self.command)
         return _ended(execute_policy(prepared, settings, options, model=self._model))
 
