@@ -60,7 +60,7 @@ class Runner(Protocol):
 
 class _Decided(NamedTuple):
     """A batch, when it was decided and from when it could run (s); what `launch` gave, if it was
-    launched while the one before it ran."""
+    launched while the one before it ran, which then is part of the time before it could."""
 
     batch: Batch
     prepared: Any
@@ -183,7 +183,8 @@ class Execution(Backend):
         if loop.overlaps:
             following = self._look(self._now())
             if following is not None and runner.launches_ahead:
-                following = following._replace(launched=runner.launch(following.prepared))
+                ahead = runner.launch(following.prepared)
+                following = following._replace(launched=ahead, ready_at=self._now())
         worked, idle = runner.wait(launched)
         end = self._now()
         if not loop.overlaps:

@@ -1,5 +1,6 @@
 """`Iterations`: the device's part of a batch, replayed from a CUDA graph or launched."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -67,20 +68,30 @@ class Iterations:
         if self._decoder.device.type == "cuda":
             torch.cuda.synchronize(self._decoder.device)
 
-    def run(self, message: Tensor, count: int, chunks: ChunkInputs | None) -> Tensor | None:
+    def run(
+        self,
+        message: Tensor,
+        count: int,
+        chunks: ChunkInputs | None,
+        begin: Callable[[], None] = lambda: None,
+    ) -> Tensor | None:
         """Launch a batch; the sampled tokens, those of decodes first. None if nobody samples.
 
-        `message` tells of its `count` decodes and was sent. The tokens are right until the next
-        `run`.
+        `message` tells of its `count` decodes and was sent. `begin` is called when the inputs are
+        on their way, so that a device which waits for them has not begun. The tokens are right
+        until the next `run`.
         """
         if chunks is None:
             size = size_for(self._sizes, count)
             assert size is not None, "more requests decode than there are seats"
+            begin()
             return self._graphs.run(("decode", size), partial(self._decode, size))[:count]
         size = self._room.size_for(count, chunks)
         if size is None:
+            begin()
             return self._launch(count, chunks)
         self._room.fill(size, self._inputs.rows_of(message, count), chunks)
+        begin()
         sampled = self._graphs.run(("mixed", size), partial(self._mixed, size))
         return sampled[: count + len(chunks.sampled)]
 

@@ -173,10 +173,13 @@ class KernelRunner:
         with told_if_it_fails(self.decoder.device, batch, keeps=self):
             if batch.transfers:
                 self._mover.start()
-            self._clock.begin()
-            if prepared.message is not None:
+            if prepared.message is None:
+                self._clock.begin()
+            else:
                 self._inputs.send(prepared.message)
-                sampled = self._iterations.run(prepared.message, prepared.num_rows, prepared.chunks)
+                sampled = self._iterations.run(
+                    prepared.message, prepared.num_rows, prepared.chunks, self._clock.begin
+                )
                 if sampled is not None:
                     self._turn = (self._turn + 1) % BATCHES_IN_TURN
                     visible = self._visible[self._turn][: len(sampled)]

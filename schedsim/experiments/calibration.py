@@ -68,7 +68,7 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
                 "counts; calibrate anew"
             )
         found = iterations_of(run)
-        counted = is_counted(run.path, found.row)
+        counted = is_counted(run.path, found.row) & ~_beside_swaps(found)
         each.append(found.take(counted))
         rates.append([found.token_rates(window)[1][counted] for window in WINDOWS])
     iterations = joined(each)
@@ -137,6 +137,14 @@ def by_kind(fitted: Floats, iterations: Iterations) -> dict[str, Figures]:
 
 def _is_designed(run: StoredRun) -> bool:
     return bool(run.manifest["config"].get("policy") == DESIGNED)
+
+
+def _beside_swaps(iterations: Iterations) -> npt.NDArray[np.bool_]:
+    """Iterations that were slowed down by swaps of the next one, which began meanwhile: their own
+    batches say nothing of it."""
+    swaps = iterations.terms["swapped_blocks"] > 0
+    beside: npt.NDArray[np.bool_] = iterations.timed & np.append(swaps[1:], False)
+    return beside
 
 
 def _positive(seconds: Floats) -> Floats:
