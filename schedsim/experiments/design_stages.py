@@ -42,6 +42,10 @@ MIXED = (
 )
 """(chunks, tokens of each) beside decodes; the last is beyond what graphs hold."""
 
+FULL = ((1, 512), (2, 512), (1, 2048), (4, 2048))
+"""(chunks, tokens of the whole batch, decodes included): what a policy with a token budget runs all
+the time when requests wait."""
+
 MIXED_AT_A_LEVEL = 2
 MIXED_AFTER = (0, 0, 1024, 4096)
 FILLED = 0.85
@@ -192,8 +196,10 @@ class _Writer:
         settle, decode = Turn(decodes=True, counts=False), Turn(decodes=True)
         measured = [settle, *[decode] * MEASURED_DECODES, settle]
         stage = [self._after_leaving(*lead, *measured)]
-        for place in self.rng.permutation(len(MIXED))[:MIXED_AT_A_LEVEL]:
-            count, size = MIXED[place]
+        full = [(count, (total - len(members)) // count) for count, total in FULL]
+        kinds = [*MIXED, *full]
+        for place in self.rng.permutation(len(kinds))[:MIXED_AT_A_LEVEL]:
+            count, size = kinds[place]
             after = MIXED_AFTER[int(self.rng.integers(len(MIXED_AFTER)))]
             batch = self._chunk_batch(count, size, after if count == 1 else 0, members)
             stage += [batch] if batch else []

@@ -64,6 +64,8 @@ class Engine:
         self.computed: dict[int, int] = {}
         self.emitted: dict[int, int] = {}
         self.gone: set[int] = set()
+        self.mixed: set[tuple[int, int]] = set()
+        """(chunks, tokens in all) of batches with decodes."""
 
     def run(self, stage: Stage) -> None:
         self.gone |= set(self.computed)
@@ -87,6 +89,8 @@ class Engine:
                 assert tokens <= max(self.limits.token_budget, len(decodes))
                 assert tokens > 0
                 if turn.chunks:
+                    if turn.decodes:
+                        self.mixed.add((len(turn.chunks), tokens))
                     assert len(self.computed) <= self.limits.max_seqs
                     assert sum(map(self._held, self.computed)) <= self.limits.slots
 
@@ -132,6 +136,16 @@ def test_passes_are_the_same_design_in_another_order() -> None:
     sizes = [sorted(len(stage) for stage in stages) for stages in design.passes]
     assert abs(sum(sizes[0]) - sum(sizes[1])) < 0.1 * design.planned
     assert design.passes[0] != design.passes[1] != design.passes[2]
+
+
+def test_batches_are_filled_as_policies_with_a_token_budget_fill_them() -> None:
+    """Chunks and the decodes beside them are exactly as many tokens as such a budget has."""
+    chosen = limits(max_seqs=64, token_budget=16384)
+    design = make_design(chosen, 1, np.random.default_rng(0))
+    books = Engine(design, chosen)
+    for stage in design.passes[0]:
+        books.run(stage)
+    assert {(1, 512), (1, 2048)} <= books.mixed
 
 
 def test_many_chunks_come_together_in_batches_for_graphs_and_in_larger_ones() -> None:
