@@ -19,11 +19,11 @@ from schedsim.cli.output_file import Force, check_file
 from schedsim.cli.progress import count_progress
 from schedsim.cli.side_by_side import note
 from schedsim.cli.validate import parse_margins
-from schedsim.errors import OutputError
+from schedsim.errors import ConfigError, OutputError
 from schedsim.experiments.protocol.evaluating import evaluate as evaluate_protocol
 from schedsim.experiments.protocol.evaluating import num_validations
 from schedsim.experiments.protocol.measuring import Campaign
-from schedsim.experiments.protocol.plan import read_protocol
+from schedsim.experiments.protocol.plan import read_protocol, share_of
 from schedsim.experiments.protocol.table import markdown_of
 from schedsim.results.directory import check_unused, write_whole
 
@@ -35,6 +35,17 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 Cells = Annotated[Path, typer.Option(help="The protocol's file.")]
 Traces = Annotated[Path, typer.Option(help="Folder of the traces that the file names.")]
 State = Annotated[Path, typer.Option(help="Folder of the runs and of index.json.")]
+States = Annotated[
+    list[Path], typer.Option("--state", help="Folder of runs; may stand several times.")
+]
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """K and N of `K/N`."""
+    share, _, shares = text.partition("/")
+    if not (share.isdecimal() and shares.isdecimal() and 1 <= int(share) <= int(shares)):
+        raise ConfigError(f"--share {text}: write K/N with K from 1 to N, such as 1/2")
+    return int(share), int(shares)
 
 
 @app.command()
@@ -46,11 +57,14 @@ def measure(
     ] = 9.0,
     cells: Cells = HERE / "cells.toml",
     traces: Traces = HERE.parent.parent / "shared" / "traces",
+    share: Annotated[
+        str, typer.Option(help="K/N: only the K-th of N shares of the cells, one for each GPU.")
+    ] = "1/1",
 ) -> None:
     """Make the runs that are missing, as long as there is time; the next call goes on."""
     began = time.monotonic()
     campaign = Campaign(
-        read_protocol(cells),
+        share_of(read_protocol(cells), *parse_share(share)),
         state,
         traces,
         seconds_left=lambda: began + 60 * minutes - time.monotonic(),
@@ -64,7 +78,7 @@ def measure(
 @app.command()
 @user_errors()
 def evaluate(
-    state: State,
+    states: States,
     out: Annotated[Path, typer.Option(help="Folder for results.json and results.md.")],
     step_time: Annotated[
         str, typer.Option(help="The step time to hold, such as fitted:h100.json.")
@@ -94,7 +108,7 @@ def evaluate(
     ):
         found = evaluate_protocol(
             protocol,
-            state,
+            states,
             traces,
             step_time,
             Path(folder),

@@ -9,9 +9,9 @@ pytest.importorskip("torch")
 
 from schedsim.errors import ResultError
 from schedsim.experiments.protocol.evaluating import HELD, evaluate, num_validations
-from schedsim.experiments.protocol.index import INDEX, load_index
+from schedsim.experiments.protocol.index import INDEX, CellEntry, Index, load_index, load_indices
 from schedsim.experiments.protocol.measuring import Campaign
-from schedsim.experiments.protocol.plan import Protocol, read_protocol
+from schedsim.experiments.protocol.plan import Protocol, read_protocol, share_of
 from schedsim.experiments.protocol.table import markdown_of
 from tests.cli.commands import names
 
@@ -89,7 +89,7 @@ def test_it_is_measured_in_two_calls_and_evaluated(protocol: Protocol, tmp_path:
 
     steps = []
     early = evaluate(
-        protocol, state, tmp_path, LINEAR, tmp_path / "early", progress=lambda: steps.append(1)
+        protocol, [state], tmp_path, LINEAR, tmp_path / "early", progress=lambda: steps.append(1)
     )
     assert early.missing == ["near (1 of 2 runs)", "other"]
     assert len(steps) == num_validations(protocol) == 2
@@ -109,7 +109,7 @@ def test_it_is_measured_in_two_calls_and_evaluated(protocol: Protocol, tmp_path:
     assert Campaign(protocol, state, tmp_path, time_for(99)).measure().measured == []
     assert names(state) == {INDEX, "runs"}
 
-    found = evaluate(protocol, state, tmp_path, LINEAR, tmp_path / "out")
+    found = evaluate(protocol, [state], tmp_path, LINEAR, tmp_path / "out")
     assert [row["cell"] for row in found.cells] == ["near", "other"]
     assert [row["repeats"] for row in found.cells] == [2, 1]
     for row in (*found.cells, *found.capacities):
@@ -131,9 +131,42 @@ def test_nothing_measured_is_told_and_another_device_is_refused(
     protocol: Protocol, tmp_path: Path
 ) -> None:
     with pytest.raises(ResultError, match="holds no run of this protocol"):
-        evaluate(protocol, tmp_path, tmp_path, "roofline", tmp_path / "out")
+        evaluate(protocol, [tmp_path], tmp_path, "roofline", tmp_path / "out")
     index = load_index(tmp_path)
     index.device = "another device"
     index.write(tmp_path)
     with pytest.raises(ResultError, match="holds runs of another device"):
         Campaign(protocol, tmp_path, tmp_path, time_for(99)).measure()
+
+
+def test_shares_have_every_cell_once_and_those_of_one_capacity_together() -> None:
+    whole = read_protocol(Path("validation/cells.toml"))
+    for shares in (1, 2, 3, 20):
+        parts = [share_of(whole, share, shares) for share in range(1, shares + 1)]
+        names_of = [{cell.name for cell in part.cells} for part in parts]
+        assert sum(map(len, names_of)) == len(whole.cells)
+        assert set.union(*names_of) == {cell.name for cell in whole.cells}
+        for part, own in zip(parts, names_of, strict=True):
+            assert {cell.capacity_of or cell.name for cell in part.cells} <= own
+    runs = [
+        sum(map(part.repeats_of, part.cells))
+        + len({part.capacity_key(cell) for cell in part.cells}) * part.capacity_repeats
+        for part in (share_of(whole, share, 2) for share in (1, 2))
+    ]
+    assert abs(runs[0] - runs[1]) <= 5
+
+
+def test_folders_of_several_gpus_are_one(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "ab"]
+    for folder, device in zip(folders, ("GPU", "GPU"), strict=True):
+        folder.mkdir()
+        Index(device=device, cells={folder.name: CellEntry(rate=1.0, runs=["runs/1"])}).write(
+            folder
+        )
+    whole = load_indices(folders)
+    assert whole.cells["b"].runs == [str(folders[1].resolve() / "runs/1")]
+    with pytest.raises(ResultError, match="holds 'a', which another folder holds"):
+        load_indices([folders[0], folders[0]])
+    Index(device="another").write(folders[1])
+    with pytest.raises(ResultError, match="holds runs of another, not of GPU"):
+        load_indices(folders)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from schedsim.errors import ResultError
-from schedsim.experiments.protocol.index import CapacityEntry, CellEntry, load_index
+from schedsim.experiments.protocol.index import CapacityEntry, CellEntry, load_indices
 from schedsim.experiments.protocol.loads import load_source
 from schedsim.experiments.protocol.plan import PlannedCell, Protocol
 from schedsim.experiments.validation.budget import PARTS
@@ -57,7 +57,7 @@ class Evaluation:
 
 def evaluate(
     protocol: Protocol,
-    measured: Path,
+    measured: Sequence[Path],
     traces: Path,
     step_time: str,
     folder: Path,
@@ -65,7 +65,7 @@ def evaluate(
     margins: Margins | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Validate what is in the folder `measured`; simulations write below `folder`.
+    """Validate what is in the folders `measured`; simulations write below `folder`.
 
     `progress` is called after each of `num_validations`.
 
@@ -73,12 +73,12 @@ def evaluate(
         ResultError: nothing is measured yet, or a run is damaged.
         ConfigError, TraceError, PolicyError, OutputError: as `validate`.
     """
-    index = load_index(measured)
+    index = load_indices(measured)
     sources = _Sources(protocol, traces)
     missing, cells, choices, capacities = [], [], [], []
     described: dict[str, Any] = {}
     for place, group in enumerate(_groups(protocol)):
-        runs = {cell.name: _runs(index.cells.get(cell.name), measured) for cell in group}
+        runs = {cell.name: _runs(index.cells.get(cell.name)) for cell in group}
         for cell in group:
             missing += _lacking(cell.name, runs[cell.name], protocol.repeats_of(cell))
         there = [cell for cell in group if runs[cell.name]]
@@ -89,7 +89,7 @@ def evaluate(
             choices += [_choice_row(group[0], choice) for choice in found.choices]
         progress()
     for place, (key, owner) in enumerate(_capacities(protocol).items()):
-        paths = _runs(index.capacities.get(key), measured)
+        paths = _runs(index.capacities.get(key))
         missing += _lacking(f"capacity of {key}", paths, protocol.capacity_repeats)
         if paths:
             into = folder / f"capacity-{place}"
@@ -98,7 +98,7 @@ def evaluate(
             capacities.append(_capacity_row(key, owner, found.cells[0]))
         progress()
     if not described:
-        raise ResultError(f"{measured} holds no run of this protocol; measure it first")
+        raise ResultError(f"{measured[0]} holds no run of this protocol; measure it first")
     return Evaluation(cells, capacities, choices, described, missing)
 
 
@@ -139,9 +139,9 @@ def _capacities(protocol: Protocol) -> dict[str, PlannedCell]:
     return owners
 
 
-def _runs(entry: CellEntry | CapacityEntry | None, measured: Path) -> list[Path]:
+def _runs(entry: CellEntry | CapacityEntry | None) -> list[Path]:
     """The runs of a cell or a capacity; none unless all that are booked are there."""
-    paths = [] if entry is None else [measured / run for run in entry.runs]
+    paths = [] if entry is None else [Path(run) for run in entry.runs]
     return paths if all(path.is_dir() for path in paths) else []
 
 

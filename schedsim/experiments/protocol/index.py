@@ -1,7 +1,8 @@
 """`Index`: what of a protocol is measured; one small file that is whole at any moment."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -9,6 +10,8 @@ from schedsim.errors import ResultError
 from schedsim.results.directory import write_whole
 
 INDEX, RUNS = "index.json", "runs"
+
+Entry = TypeVar("Entry", "CapacityEntry", "CellEntry")
 
 
 class CapacityEntry(BaseModel):
@@ -71,3 +74,29 @@ def load_index(folder: Path) -> Index:
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise ResultError(f"{path} cannot be read: {reason}; put back a copy of it") from None
+
+
+def load_indices(folders: Sequence[Path]) -> Index:
+    """What several folders hold together, with the paths of the runs in full.
+
+    Raises:
+        ResultError: one is damaged, two hold the same cell, or they are of different devices.
+    """
+    whole = Index()
+    for folder in folders:
+        index = load_index(folder)
+        if None not in (whole.device, index.device) and index.device != whole.device:
+            raise ResultError(f"{folder} holds runs of {index.device}, not of {whole.device}")
+        whole.device = whole.device or index.device
+        _take_over(whole.capacities, index.capacities, folder)
+        _take_over(whole.cells, index.cells, folder)
+    return whole
+
+
+def _take_over(ours: dict[str, Entry], others: dict[str, Entry], folder: Path) -> None:
+    twice = sorted(ours.keys() & others.keys())
+    if twice:
+        raise ResultError(f"{folder} holds {twice[0]!r}, which another folder holds, too")
+    for name, entry in others.items():
+        runs = [str((folder / run).resolve()) for run in entry.runs]
+        ours[name] = entry.model_copy(update={"runs": runs})

@@ -122,6 +122,27 @@ class Protocol(_Table):
         return cell if cell.capacity_of is None else self.cell(cell.capacity_of)
 
 
+def share_of(protocol: Protocol, share: int, shares: int) -> Protocol:
+    """The protocol with only those cells that are the `share`-th of so many, counted from 1.
+
+    Cells with a capacity or a choice in common stay together; shares have about as many runs.
+    """
+    groups: dict[str, list[PlannedCell]] = {}
+    for cell in protocol.cells:
+        choice = protocol.capacity_owner(cell).choice or cell.choice
+        groups.setdefault(choice or protocol.capacity_key(cell), []).append(cell)
+    parts: list[list[PlannedCell]] = [[] for _ in range(shares)]
+    runs = [0] * shares
+    for group in groups.values():
+        least = runs.index(min(runs))
+        parts[least] += group
+        capacities = len({protocol.capacity_key(cell) for cell in group})
+        runs[least] += sum(map(protocol.repeats_of, group)) + capacities * protocol.capacity_repeats
+    names = {cell.name for cell in parts[share - 1]}
+    chosen = [cell for cell in protocol.cells if cell.name in names]
+    return protocol.model_copy(update={"cells": chosen})
+
+
 def read_protocol(path: Path) -> Protocol:
     """The protocol in a TOML file.
 
