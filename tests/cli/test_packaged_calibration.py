@@ -1,6 +1,6 @@
 """A calibration that comes with the package is used where it fits, and it is said; and noise.
 
-None comes with it yet that this relies on: the folder is the test's own.
+The tests of use rely on none that comes with it: their folder is their own.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from schedsim.costs import packaged
+from schedsim.costs import list_gpus, load_fitted, packaged
 from schedsim.costs.fitted_file import FittedFile, Part, Parts, Term
 from schedsim.sweep.points import Point
 from schedsim.sweep.rows import Runner
@@ -147,3 +147,13 @@ def test_repeats_may_differ_in_noise_alone(folder: Path) -> None:
     ended = schedsim(*RUN, "--step-noise", "--repeats", 3, "--policy", "vllm")
     assert ended.exit_code == 0, ended.stderr
     assert "every repeat would be the same run" in refused(*RUN, "--repeats", 3)
+
+
+@pytest.mark.parametrize("name", sorted(file.name for file in packaged.calibrations().iterdir()))
+def test_what_comes_with_the_package_is_what_its_name_says(name: str) -> None:
+    cost = load_fitted(name.removesuffix(".json"))
+    gpu, _, rest = name.removesuffix(".json").partition("-")
+    assert rest == f"{cost.model}-{cost.kernels}"
+    assert gpu in dict(list_gpus())
+    assert gpu.upper() in cost.file.provenance["device"]
+    assert cost.file.residuals["cross_validated"]["median"] < 0.05
