@@ -150,10 +150,11 @@ def iterations_of(run: StoredRun) -> Iterations:
     gap[:-1] = np.where(hidden, start, decided_at)[1:] - end[:-1]
     timed = np.zeros(len(end), dtype=np.bool_)
     ended, moved = end, timed
-    if "gpu_s" in run.steps.column_names:
+    if "gpu_s" in run.steps.column_names and _has_device_clock(run):
         gpu, before = float_column(run.steps, "gpu_s"), float_column(run.steps, "gap_s")
         timed = hidden & (idle == 0.0) & ~np.isnan(gpu)
         ended = _ends_by_device(end, timed, gpu + before)
+        device = ended - start
     late = np.append(0.0, np.maximum(np.nan_to_num((decided_at + host)[1:] - ended[:-1]), 0.0))
     if timed.any():
         moved = timed & (size["swapped_blocks"] + size["copied_blocks"] > 0)
@@ -180,6 +181,11 @@ def iterations_of(run: StoredRun) -> Iterations:
         timed=timed[ran],
         row=ran,
     )
+
+
+def _has_device_clock(run: StoredRun) -> bool:
+    """A CPU has run what it is given when the host looks at the clock again, ahead or not."""
+    return bool(run.manifest.get("execution", {}).get("device", "cpu") != "cpu")
 
 
 def _ends_by_device(end: Floats, timed: npt.NDArray[np.bool_], spans: Floats) -> Floats:

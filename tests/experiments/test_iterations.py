@@ -124,7 +124,8 @@ def launched_ahead(
     steps = run.steps.select([name for name in run.steps.column_names if name not in columns])
     for name, column in columns.items():
         steps = steps.append_column(name, column)
-    return dataclasses.replace(run, steps=steps)
+    manifest = run.manifest | {"execution": {"device": "cuda:0"}}
+    return dataclasses.replace(run, steps=steps, manifest=manifest)
 
 
 GAP_S = 3e-6
@@ -138,10 +139,13 @@ def ahead(swapping: Path) -> tuple[Iterations, Floats, Floats, Floats]:
     swaps = float_column(run.steps, "swapped_blocks") > 0
     rng = np.random.default_rng(1)
     gpu, exposed = rng.uniform(5e-3, 9e-3, len(swaps)), np.where(swaps, 4e-3, 0.0)
-    slow = np.arange(len(swaps)) % 5 == 2
+    slow = np.arange(len(swaps)) % 5 == 1
     host = np.where(slow, 0.03, 5e-4)
-    found = iterations_of(launched_ahead(run, gpu, exposed, host, GAP_S))
+    measured = launched_ahead(run, gpu, exposed, host, GAP_S)
+    found = iterations_of(measured)
     assert len(found) == len(swaps), "every row ran something"
+    on_cpu = dataclasses.replace(measured, manifest={"execution": {"device": "cpu"}})
+    assert not iterations_of(on_cpu).timed.any(), "it had run a batch when its launch returned"
     return found, gpu, exposed, slow
 
 
@@ -162,9 +166,10 @@ def test_a_gap_in_which_the_device_waited_for_the_host_is_none(
     ahead: tuple[Iterations, Floats, Floats, Floats],
 ) -> None:
     """Although the host, which launches meanwhile, sees the end of the batch before only later."""
-    found, _, exposed, slow = ahead
+    found, gpu, exposed, slow = ahead
     known = ~np.isnan(found.gap[:-1])
     assert not known[slow[1:]].any()
     assert known.sum() > 0.5 * len(found)
     np.testing.assert_allclose(found.gap[:-1][known], GAP_S, rtol=1e-6)
+    assert found.device[0] == pytest.approx(gpu[0]), "seen late, as the next one was launched late"
     assert found.idle[1:][slow[1:] & (exposed[1:] == 0)].min() > 0.01
