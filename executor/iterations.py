@@ -64,7 +64,7 @@ class Iterations:
             chunks = ChunkInputs(fields, [tokens], [tokens], blocks, [tokens - 1], [])
             for rows in WARM_UP_ROWS:
                 if rows < self._inputs.max_rows:  # the chunk takes a seat, too
-                    self._launch(rows, chunks)
+                    self._launch(rows, chunks, begin=lambda: None)
         if self._decoder.device.type == "cuda":
             torch.cuda.synchronize(self._decoder.device)
 
@@ -73,7 +73,7 @@ class Iterations:
         message: Tensor,
         count: int,
         chunks: ChunkInputs | None,
-        begin: Callable[[], None] = lambda: None,
+        begin: Callable[[], None],
     ) -> Tensor | None:
         """Launch a batch; the sampled tokens, those of decodes first. None if nobody samples.
 
@@ -88,8 +88,7 @@ class Iterations:
             return self._graphs.run(("decode", size), partial(self._decode, size))[:count]
         size = self._room.size_for(count, chunks)
         if size is None:
-            begin()
-            return self._launch(count, chunks)
+            return self._launch(count, chunks, begin)
         self._room.fill(size, self._inputs.rows_of(message, count), chunks)
         begin()
         sampled = self._graphs.run(("mixed", size), partial(self._mixed, size))
@@ -115,31 +114,35 @@ class Iterations:
         batch = self._room.batch(size, self._plan)
         return self._sample(self._decoder.run(batch, self._store))
 
-    def _launch(self, count: int, chunks: ChunkInputs) -> Tensor | None:
+    def _launch(self, count: int, chunks: ChunkInputs, begin: Callable[[], None]) -> Tensor | None:
         """A batch that no graph has room for, kernel by kernel."""
         inputs, decoder = self._inputs, self._decoder
         num_sampled = count + len(chunks.sampled)
-        if num_sampled:
-            inputs.unpack(num_sampled)
-        if count:
-            self._plan.build(inputs.context_lengths[:count])
         plan = PrefillPlan(
             chunks.query_lengths, chunks.context_lengths, *self._heads,
             dtype=decoder.dtype, device=decoder.device,
         )  # fmt: skip
-        rows = [*range(count), *(count + row for row in chunks.sampled)]
-        fields = (inputs.fields[:, :count], to_device(chunks.fields, inputs.device))
-        token_ids, positions, slots, contexts = torch.cat(fields, dim=1)
+        sampled = [*range(count), *(count + row for row in chunks.sampled)]
+        rows = to_device(sampled, inputs.device, torch.int64)
+        chunk_fields = to_device(chunks.fields, inputs.device)
+        blocks = to_device(chunks.blocks, inputs.device)
+        begin()
+        if num_sampled:
+            inputs.unpack(num_sampled)
+        if count:
+            self._plan.build(inputs.context_lengths[:count])
+        fields = torch.cat((inputs.fields[:, :count], chunk_fields), dim=1)
+        token_ids, positions, slots, contexts = fields
         batch = KernelBatch(
             token_ids,
             positions,
             slots,
             contexts,
-            to_device(rows, inputs.device, torch.int64),
+            rows,
             self._plan if count else None,
             inputs.as_read(inputs.table[:count]) if count else None,
             plan,
-            inputs.as_read(to_device(chunks.blocks, inputs.device)),
+            inputs.as_read(blocks),
             first_chunk_row=count,
         )
         logits = decoder.run(batch, self._store)

@@ -86,29 +86,33 @@ def make_pace(cost: StepCost, noise: StepNoise | None = None) -> Pace:
 
 def _teller(cost: StepCost, noise: StepNoise | None) -> Callable[[Batch, float], StepParts]:
     """What says what a batch takes that could begin at a time; asked in their order."""
-
-    def noisy(batch: Batch, told: StepParts) -> StepParts:
-        if noise is None:
-            return told
-        factor = noise.factor(kind_of(batch), batch.iteration)
-        return StepParts(told.host * factor, told.device * factor, told.gap * factor)
-
     throttle = _throttle_of(cost)
     if throttle is not None:
         assert isinstance(cost, ThrottledCost)
         parts_after, rate = cost.parts_after, TokenRate(throttle.window_s)
 
         def throttled(batch: Batch, now: float) -> StepParts:
-            told = noisy(batch, parts_after(batch, rate.at(now)))
+            told = parts_after(batch, rate.at(now))
+            if noise is not None:
+                told = _scattered(told, batch, noise)
             rate.ran(tokens_of(batch), now, told.device)
             return told
 
         return throttled
-    if isinstance(cost, PartedCost):
-        parts = cost.parts
-        return lambda batch, now: noisy(batch, parts(batch))
-    seconds = cost.seconds
-    return lambda batch, now: noisy(batch, StepParts(0.0, seconds(batch), 0.0))
+    parts = cost.parts if isinstance(cost, PartedCost) else _as_parts(cost.seconds)
+    if noise is None:
+        return lambda batch, now: parts(batch)
+    return lambda batch, now: _scattered(parts(batch), batch, noise)
+
+
+def _as_parts(seconds: Callable[[Batch], float]) -> Callable[[Batch], StepParts]:
+    """All the device's."""
+    return lambda batch: StepParts(0.0, seconds(batch), 0.0)
+
+
+def _scattered(told: StepParts, batch: Batch, noise: StepNoise) -> StepParts:
+    factor = noise.factor(kind_of(batch), batch.iteration)
+    return StepParts(told.host * factor, told.device * factor, told.gap * factor)
 
 
 def _throttle_of(cost: StepCost) -> Throttle | None:

@@ -180,10 +180,11 @@ def _padded(sizes: Sequence[int], count: int) -> int:
 def _padded_with_chunks(padding: Padding, tokens: int, chunks: int) -> int:
     """The size with room for both; chunks that none has room for count as the most that one has,
     so that a batch with more of them has no fewer tokens."""
-    place = bisect_left(padding.mixed, tokens)
-    if padding.mixed:
-        place = max(place, bisect_left(padding.chunks, min(chunks, padding.chunks[-1])))
-    return _size_at(padding.mixed, place, tokens)
+    sizes, rooms = padding.mixed, padding.chunks
+    if not sizes:
+        return tokens
+    place = max(bisect_left(sizes, tokens), bisect_left(rooms, min(chunks, rooms[-1])))
+    return _size_at(sizes, place, tokens)
 
 
 def _size_at(sizes: Sequence[int], place: int, count: int) -> int:

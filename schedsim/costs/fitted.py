@@ -58,11 +58,11 @@ class FittedCost:
     def parts(self, shape: BatchShape) -> StepParts:
         """Host, device and gap of an iteration."""
         features = features_of(shape, self.file.padding)
-        host, device, gap = (_seconds(part, features) for part in self._sums)
-        throttle = self.file.throttle
-        if throttle is not None:
-            device = throttle.sustained(device, self._heated(features), tokens_of(shape))
-        return StepParts(host, device, gap)
+        calm, throttle = self._unthrottled(features), self.file.throttle
+        if throttle is None:
+            return calm
+        device = throttle.sustained(calm.device, self._heated(features), tokens_of(shape))
+        return StepParts(calm.host, device, calm.gap)
 
     @property
     def throttle(self) -> Throttle | None:
@@ -72,11 +72,11 @@ class FittedCost:
     def parts_after(self, shape: BatchShape, rate: float) -> StepParts:
         """The same of a batch that the device begins at `rate` tokens/s."""
         features = features_of(shape, self.file.padding)
-        host, device, gap = (_seconds(part, features) for part in self._sums)
-        throttle = self.file.throttle
-        if throttle is not None:
-            device = throttle.seconds(device, self._heated(features), tokens_of(shape), rate)
-        return StepParts(host, device, gap)
+        calm, throttle = self._unthrottled(features), self.file.throttle
+        if throttle is None:
+            return calm
+        device = throttle.seconds(calm.device, self._heated(features), tokens_of(shape), rate)
+        return StepParts(calm.host, device, calm.gap)
 
     def parts_ahead(self, shape: BatchShape, iterations: int) -> PartsAhead:
         """Host, device and gap of consecutive iterations that only decode."""
@@ -91,6 +91,12 @@ class FittedCost:
             heated, tokens = self._heated(features), tokens_of(shape)
             device = throttle.sustained_each(device, heated, tokens)
         return PartsAhead(host, device, gap)
+
+    def _unthrottled(self, features: Features) -> StepParts:
+        host, device, gap = self._sums
+        return StepParts(
+            _seconds(host, features), _seconds(device, features), _seconds(gap, features)
+        )
 
     def _heated(self, features: Features) -> float:
         """The device's seconds of `HEATED`, unthrottled."""

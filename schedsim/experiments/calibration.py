@@ -142,9 +142,8 @@ def _is_designed(run: StoredRun) -> bool:
 def _beside_swaps(iterations: Iterations) -> npt.NDArray[np.bool_]:
     """Iterations that were slowed down by swaps of the next one, which began meanwhile: their own
     batches say nothing of it."""
-    swaps = iterations.terms["swapped_blocks"] > 0
-    beside: npt.NDArray[np.bool_] = iterations.timed & np.append(swaps[1:], False)
-    return beside
+    swaps = iterations.timed & (iterations.terms["swapped_blocks"] > 0)
+    return np.append(swaps[1:], False)
 
 
 def _positive(seconds: Floats) -> Floats:

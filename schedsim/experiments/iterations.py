@@ -1,5 +1,6 @@
 """`Iterations`: what runs say of theirs: the features of each batch and where its time went."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -43,9 +44,10 @@ class Iterations:
     where the run did not measure it) and the gap before them reaches to their start; that gap is
     NaN where the device waited for the host. `timed` are by the device's own clock, device and the
     gap before: those launched while the one before ran. The host sees the end of an iteration late
-    if it launches the next one for long. `idle` is how long the device had nothing to do before
-    each, to the host's eyes (infinite at the begin of a run). `row` is the row in the steps of its
-    run.
+    if it launches the next one for long. What of their swaps and moves was not done by the time
+    they could begin is part of `device`, and the gap before them is NaN. `idle` is how long the
+    device had nothing to do before each (infinite at the begin of a run). `row` is the row in the
+    steps of its run.
     """
 
     features: Floats
@@ -87,12 +89,18 @@ class Iterations:
         return count
 
     def token_rates(self, window_s: float) -> tuple[Floats, Floats]:
-        """Tokens/s of late when each began and when it had ended, as `TokenRate` has them."""
+        """Tokens/s of late when each began and when it had ended, as `TokenRate` has them.
+
+        Right only where no iteration was taken out.
+        """
         before, after = np.zeros(len(self)), np.zeros(len(self))
         now, rate = 0.0, TokenRate(window_s)
         columns = (self.tokens.tolist(), self.idle.tolist(), self.device.tolist())
         for place, (tokens, idle, seconds) in enumerate(zip(*columns, strict=True)):
-            now += idle if idle < np.inf else 1e9
+            if math.isinf(idle):
+                now, rate = 0.0, TokenRate(window_s)
+            else:
+                now += idle
             before[place] = rate.at(now)
             after[place] = rate.ran(tokens, now, seconds)
             now += seconds
@@ -136,19 +144,26 @@ def iterations_of(run: StoredRun) -> Iterations:
     hidden[1:] = decided_at[1:] < end[:-1]
     measured = float_column(run.steps, "host_s") if "host_s" in run.steps.column_names else np.nan
     host = np.where(hidden, measured, start - decided_at)
-    # A device that waited for the host says nothing of the time that it needs itself.
-    waited = np.nan_to_num(decided_at + host, nan=-np.inf)[1:] > end[:-1]
-    gap = np.full(len(end), np.nan)
-    gap[:-1] = np.where(hidden, start, decided_at)[1:] - end[:-1]
     device = end - start
     idle = np.append(np.inf, np.maximum(start[1:] - end[:-1], 0.0))
+    gap = np.full(len(end), np.nan)
+    gap[:-1] = np.where(hidden, start, decided_at)[1:] - end[:-1]
     timed = np.zeros(len(end), dtype=np.bool_)
-    if "gpu_s" in run.steps.column_names:
-        by_device = float_column(run.steps, "gpu_s")
-        timed = hidden & (idle == 0.0) & ~np.isnan(by_device)
-        device = np.where(timed, by_device, device)
-        gap[:-1] = np.where(timed[1:], float_column(run.steps, "gap_s")[1:], gap[:-1])
-    gap[:-1][idled[1:] | (hidden[1:] & waited)] = np.nan
+    ended, moved = end, timed
+    if "gpu_s" in run.steps.column_names and _has_device_clock(run):
+        gpu, before = float_column(run.steps, "gpu_s"), float_column(run.steps, "gap_s")
+        timed = hidden & (idle == 0.0) & ~np.isnan(gpu)
+        ended = _ends_by_device(end, timed, gpu + before)
+        device = ended - start
+    late = np.append(0.0, np.maximum(np.nan_to_num((decided_at + host)[1:] - ended[:-1]), 0.0))
+    if timed.any():
+        moved = timed & (size["swapped_blocks"] + size["copied_blocks"] > 0)
+        moving = np.where(moved, np.maximum(before - late, 0.0), 0.0)
+        device = np.where(timed, gpu + moving, device)
+        idle = np.where(timed, before - moving, idle)
+        gap[:-1] = np.where(timed, before, np.append(np.nan, gap[:-1]))[1:]
+    # A device that waited for the host, or for blocks, says nothing of the time that it needs.
+    gap[:-1][(idled | (hidden & (late > 0.0)) | moved)[1:]] = np.nan
     shape = {**size, "decode_context": size["context_tokens"] + size["decode_requests"]}
     work = ("prefill_requests", "decode_requests", "swapped_blocks", "copied_blocks")
     ran = np.flatnonzero(np.any([size[name] > 0 for name in work], axis=0))
@@ -166,6 +181,23 @@ def iterations_of(run: StoredRun) -> Iterations:
         timed=timed[ran],
         row=ran,
     )
+
+
+def _has_device_clock(run: StoredRun) -> bool:
+    """A CPU has run what it is given when the host looks at the clock again, ahead or not."""
+    return bool(run.manifest.get("execution", {}).get("device", "cpu") != "cpu")
+
+
+def _ends_by_device(end: Floats, timed: npt.NDArray[np.bool_], spans: Floats) -> Floats:
+    """When the device had done each iteration, at the latest.
+
+    The host sees an end after it has launched the next iteration. That one may be seen the moment
+    it ends; then it began its span, the gap before it included, when the one before had ended.
+    """
+    ended = end.copy()
+    for place in np.flatnonzero(timed)[::-1].tolist():
+        ended[place - 1] = min(ended[place - 1], ended[place] - spans[place])
+    return ended
 
 
 def padding_of(run: StoredRun) -> Padding:

@@ -1,6 +1,7 @@
 """Whatever the scheduler decides, every row that the kernels sample is what the sequence gives."""
 
 from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ pytest.importorskip("triton")
 
 from schedsim.costs.features import Padding, features_of
 from schedsim.executor import iterations, mixed_room
+from schedsim.executor.device_clock import CudaClock, HostClock
 from schedsim.executor.graphs import MIXED_SIZES, decode_sizes, size_for
 from schedsim.executor.kernel_inputs import ChunkInputs, KernelInputs
 from schedsim.executor.mixed_room import MixedRoom
@@ -111,6 +113,34 @@ def test_many_chunks_run_together_at_a_size_with_room_for_them(
     check_rows(execute("vllm", jobs, blocks=12, seats=8, device=device))
     assert (6, 64) in filled, "6 chunks of 14 tokens"
     assert (1, 16) in filled
+
+
+def test_a_batch_begins_when_its_inputs_are_on_their_way(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """Those of a batch that is launched kernel by kernel, too."""
+    monkeypatch.setattr(iterations, "MIXED_SIZES", (16, 40))
+    events: list[str] = []
+
+    def note(owner: Any, name: str) -> None:
+        noted = getattr(owner, name)
+
+        def call(*args: Any) -> Any:
+            events.append(name)
+            return noted(*args)
+
+        monkeypatch.setattr(owner, name, call)
+
+    note(iterations, "to_device")
+    note(KernelInputs, "send")
+    note(MixedRoom, "fill")
+    for clock in (CudaClock, HostClock):
+        note(clock, "begin")
+        note(clock, "end")
+    execute("vllm", JOBS, blocks=7, device=device)
+    assert {*events} == {"to_device", "send", "fill", "begin", "end"}
+    after = [next_one for event, next_one in pairwise(events) if event == "begin"]
+    assert {*after} == {"end"}
 
 
 @pytest.mark.parametrize("seats", [1, 3, 100, 256, 700])
