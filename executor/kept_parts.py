@@ -32,7 +32,7 @@ class KeptParts:
         Whoever has them has all others too (`beside`), of which one stays where there is room.
 
         Raises:
-            ConfigError: `make` finds no memory, although nothing else is kept then.
+            ConfigError: `make` finds no memory.
         """
         beside, self._kept = self._kept, []
         known = [parts.sizes for parts in beside]
