@@ -16,7 +16,7 @@ from schedsim.executor.device import to_device
 
 def cache_bytes(shape: ModelSpec, num_blocks: int, block_size: int, dtype: torch.dtype) -> int:
     """Bytes of a store's `layers`, those of the null block included."""
-    token_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize
+    token_bytes: int = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize
     return (num_blocks + 1) * block_size * token_bytes
 
 
