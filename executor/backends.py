@@ -9,7 +9,6 @@ from schedsim.content import Content
 from schedsim.errors import ConfigError
 from schedsim.executor.config import ModelConfig
 from schedsim.executor.kept_parts import KeptParts
-from schedsim.executor.kv_cache import KVStore
 from schedsim.executor.model import Decoder
 from schedsim.executor.runner import ModelRunner
 from schedsim.executor.timer import make_timer
@@ -89,13 +88,8 @@ def make_runner(
             raise ConfigError(
                 f"--temperature {temperature}: --attention torch takes the likeliest token only"
             )
-        store = KVStore(
-            decoder.config.shape,
-            kv_cache.total_blocks,
-            kv_cache.block_size,
-            num_host_blocks=kv_cache.host_blocks,
-            dtype=decoder.dtype,
-            device=decoder.device,
+        store = decoder.new_store(
+            kv_cache.total_blocks, kv_cache.block_size, num_host_blocks=kv_cache.host_blocks
         )
         return ModelRunner(decoder, store, kv_cache, content, make_timer(decoder.device, clock))
     from schedsim.executor.device_clock import CudaClock, HostClock

@@ -11,7 +11,6 @@ from schedsim.errors import ConfigError
 from schedsim.executor.checkpoint import check_weights_directory, load_weights
 from schedsim.executor.config import load_config
 from schedsim.executor.forward_batch import Segment, build_batch
-from schedsim.executor.kv_cache import KVStore
 from schedsim.executor.model import Decoder
 
 
@@ -66,9 +65,7 @@ def generate_tokens(
         count = -(-length // block_size)
         tables.append(list(range(num_blocks + 1, num_blocks + count + 1)))
         num_blocks += count
-    store = KVStore(
-        decoder.config.shape, num_blocks, block_size, dtype=decoder.dtype, device=decoder.device
-    )
+    store = decoder.new_store(num_blocks, block_size)
     outputs: list[list[int]] = [[] for _ in prompts]
     segments = {i: Segment(prompt, 0, tables[i]) for i, prompt in enumerate(prompts)}
     while segments:

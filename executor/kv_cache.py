@@ -14,10 +14,15 @@ from schedsim.executor.block_units import BlockUnits
 from schedsim.executor.device import to_device
 
 
+def token_bytes(shape: ModelSpec, dtype: torch.dtype) -> int:
+    """Bytes of a token's keys and values in all layers."""
+    count: int = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize
+    return count
+
+
 def cache_bytes(shape: ModelSpec, num_blocks: int, block_size: int, dtype: torch.dtype) -> int:
     """Bytes of a store's `layers`, those of the null block included."""
-    token_bytes: int = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize
-    return (num_blocks + 1) * block_size * token_bytes
+    return (num_blocks + 1) * block_size * token_bytes(shape, dtype)
 
 
 class KVStore:

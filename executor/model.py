@@ -24,6 +24,21 @@ class Decoder:
         self._attention = attention
         self._rope = Rope(config.rope, config.shape.head_dim, self.device)
 
+    def new_store(self, num_blocks: int, block_size: int, *, num_host_blocks: int = 0) -> KVStore:
+        """A KV cache for this model, of its type and on its device.
+
+        Raises:
+            ConfigError: the memory cannot be had.
+        """
+        return KVStore(
+            self.config.shape,
+            num_blocks,
+            block_size,
+            num_host_blocks=num_host_blocks,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
     def forward(self, batch: ForwardBatch, store: KVStore) -> Tensor:
         """Logits [S, vocab] at the batch's `sampled_rows`, in the type of the weights.
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 from schedsim.executor.iterations import Iterations
 from schedsim.executor.kernel_decoder import KernelDecoder
 from schedsim.executor.kernel_inputs import KernelInputs
-from schedsim.executor.kv_cache import KVStore
 
 
 class PartSizes(NamedTuple):
@@ -41,13 +40,8 @@ class DeviceParts:
         """
         self.sizes = sizes
         self.beside: list[DeviceParts] = []
-        self.store = KVStore(
-            decoder.config.shape,
-            sizes.num_blocks,
-            sizes.block_size,
-            num_host_blocks=sizes.num_host_blocks,
-            dtype=decoder.dtype,
-            device=decoder.device,
+        self.store = decoder.new_store(
+            sizes.num_blocks, sizes.block_size, num_host_blocks=sizes.num_host_blocks
         )
         self.inputs = KernelInputs(
             sizes.max_seqs,

@@ -68,10 +68,10 @@ class FittedFile(BaseModel):
     """The JSON file: a step time, what it was fitted to, and how well it fits.
 
     `padding` are the sizes to which the engine pads its batches, `throttle` how the device slows
-    down under load; without one it does not. `ranges` holds least and most of
-    each feature in the runs, `steps` the number of their iterations, `provenance` says what ran
-    where, `residuals` how far the fit is off, `noise` has quantiles of measured / fitted at even
-    ranks by kind of batch. Only `parts`, `padding` and `throttle` change a step time, and `noise`
+    down under load; without one it does not. `ranges` holds least and most of each feature in the
+    runs, `steps` the number of their iterations, `provenance` says what ran where, `residuals` how
+    far the fit is off, `noise` has quantiles of measured / fitted at even ranks by kind of batch.
+    Only `parts`, `padding` and `throttle` change a step time, and `noise`
     where it is asked for.
     """
 

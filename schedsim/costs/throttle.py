@@ -26,6 +26,10 @@ class Throttle(BaseModel):
     window_s: float = Field(gt=0)
     slowdown: float = Field(gt=0)
 
+    def factor(self, rate: Seconds) -> Seconds:
+        """How many times as long arithmetic takes at each of some rates (tokens/s)."""
+        return 1.0 + self.slowdown * rate
+
     def seconds(self, alone: float, heated: float, tokens: int, rate: float) -> float:
         """Seconds of a batch of so many tokens that begins at `rate` tokens/s.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from schedsim.costs.features import FEATURES, UNPADDED, Padding
 from schedsim.costs.fitted_file import FittedFile
 from schedsim.errors import ResultError
-from schedsim.experiments.choosing import LEAST_ITERATIONS, WINDOWS, choose, held_out_periods
+from schedsim.experiments.choosing import LEAST_ITERATIONS, choose, held_out_periods
 from schedsim.experiments.design_file import DESIGN, DESIGNED, is_counted
 from schedsim.experiments.fitting import KNOTS, fit, fitted_periods
 from schedsim.experiments.iterations import (
@@ -60,7 +60,7 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     """
     require_scipy()
     check_alike(runs)
-    each, rates = [], []
+    whole, counted = [], []
     for run in runs:
         if _is_designed(run) and not (run.path / DESIGN).is_file():
             raise ResultError(
@@ -68,9 +68,9 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
                 "counts; calibrate anew"
             )
         found = iterations_of(run)
-        counted = is_counted(run.path, found.row) & ~_beside_swaps(found)
-        each.append(found.take(counted))
-        rates.append([found.token_rates(window)[1][counted] for window in WINDOWS])
+        whole.append(found)
+        counted.append(is_counted(run.path, found.row) & ~_beside_swaps(found))
+    each = [found.take(rows) for found, rows in zip(whole, counted, strict=True)]
     iterations = joined(each)
     where = ", ".join(DESIGNED if _is_designed(run) else str(run.path) for run in runs)
     if len(iterations) < LEAST_ITERATIONS:
@@ -80,8 +80,12 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
         )
     if not iterations.period.any():
         raise ResultError(f"{where}: no iteration took any time, so there is nothing to fit")
-    of_late = (np.concatenate(windows) for windows in zip(*rates, strict=True))
-    choice = choose(iterations, dict(zip(WINDOWS, of_late, strict=True)))
+
+    def rate_of(window_s: float) -> Floats:
+        pairs = zip(whole, counted, strict=True)
+        return np.concatenate([found.token_rates(window_s)[1][rows] for found, rows in pairs])
+
+    choice = choose(iterations, rate_of)
     held_out = held_out_periods(iterations, choice)
     parts = fit(iterations, choice.straight, choice.factor)
     fitted = fitted_periods(parts, iterations, choice.factor)

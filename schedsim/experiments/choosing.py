@@ -1,6 +1,6 @@
 """What a fit cannot solve for, chosen by its error on iterations of sizes that it did not see."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from schedsim.experiments.iterations import Iterations
 from schedsim.experiments.regions import sizes_of
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 LEAST_ITERATIONS = 20
 FOLDS = 5
@@ -45,26 +46,25 @@ class Choice:
     factor: Floats | None = None
 
 
-def choose(iterations: Iterations, rates: Mapping[float, Floats]) -> Choice:
+def choose(iterations: Iterations, rate_of: Callable[[float], Floats]) -> Choice:
     """The throttle with the least mean error on the first fold of sizes held out, then `straight`.
 
-    `rates` has for each of `WINDOWS` the tokens/s of late at the end of every iteration. A throttle
-    is looked for where the device timed most iterations by its own clock.
+    `rate_of` gives the tokens/s of late, for a window, at the end of every iteration. A throttle is
+    looked for where the device timed most iterations by its own clock.
     """
     every = -(-len(iterations) // ENOUGH)
     chosen = _choose(
         iterations.take(np.arange(len(iterations)) % every == 0),
-        {window: rate[::every] for window, rate in rates.items()},
+        lambda window: rate_of(window)[::every],
     )
     if chosen.throttle is None:
         return chosen
-    rate = rates[chosen.throttle.window_s]
-    return replace(chosen, factor=1.0 + chosen.throttle.slowdown * rate)
+    return replace(chosen, factor=chosen.throttle.factor(rate_of(chosen.throttle.window_s)))
 
 
-def _choose(iterations: Iterations, rates: Mapping[float, Floats]) -> Choice:
+def _choose(iterations: Iterations, rate_of: Callable[[float], Floats]) -> Choice:
     choice = Choice(sorted(STRAIGHT)[len(STRAIGHT) // 2])
-    if not _can_hold_out(iterations):
+    if not _can_hold_out(iterations, sizes_of(iterations)):
         return replace(choice, straight=max(STRAIGHT))
 
     def error(choice: Choice) -> float:
@@ -73,14 +73,18 @@ def _choose(iterations: Iterations, rates: Mapping[float, Floats]) -> Choice:
         sizes = np.abs(held_out / np.maximum(iterations.period, 1e-12) - 1)
         return float(np.nanmean(np.minimum(sizes, OUTLYING)))
 
+    def best(choices: Iterable[Choice]) -> tuple[float, Choice]:
+        return min(((error(one), one) for one in choices), key=lambda pair: pair[0])
+
     if np.mean(iterations.timed) > 0.5:
-        throttled = [
-            _throttled(choice, *pair, slower) for pair in rates.items() for slower in SLOWER
-        ]
-        best = min(throttled, key=error)
-        if error(best) < (1 - LEAST_GAIN) * error(choice):
-            choice = best
-    return min((replace(choice, straight=x) for x in sorted(STRAIGHT, reverse=True)), key=error)
+        least, throttled = best(
+            _throttled(choice, window, rate, slower)
+            for window, rate in ((window, rate_of(window)) for window in WINDOWS)
+            for slower in SLOWER
+        )
+        if least < (1 - LEAST_GAIN) * error(choice):
+            choice = throttled
+    return best(replace(choice, straight=x) for x in sorted(STRAIGHT, reverse=True))[1]
 
 
 def held_out_periods(
@@ -90,9 +94,9 @@ def held_out_periods(
 
     Sizes are dealt out to `FOLDS` folds as they first occur; those of other `folds` are NaN.
     """
-    if not _can_hold_out(iterations):
-        return None
     size, factor = sizes_of(iterations), choice.factor
+    if not _can_hold_out(iterations, size):
+        return None
     fitted = np.full(len(iterations), np.nan)
     for fold in folds:
         rows = size % FOLDS == fold
@@ -102,12 +106,11 @@ def held_out_periods(
     return fitted
 
 
-def _can_hold_out(iterations: Iterations) -> bool:
-    sizes = sizes_of(iterations)
+def _can_hold_out(iterations: Iterations, sizes: Ints) -> bool:
     return len(iterations) >= FOLDS * LEAST_ITERATIONS and sizes.max() >= FOLDS - 1
 
 
 def _throttled(choice: Choice, window: float, rate: Floats, slower: float) -> Choice:
     slowdown = float(f"{slower / max(float(rate.max()), 1.0):.3g}")
     throttle = Throttle(window_s=window, slowdown=slowdown)
-    return replace(choice, throttle=throttle, factor=1.0 + slowdown * rate)
+    return replace(choice, throttle=throttle, factor=throttle.factor(rate))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from schedsim.config import MAX_BLOCKS, ExecutionSettings, RunSettings
 from schedsim.costs import load_gpu
-from schedsim.costs.models import ModelSpec
 from schedsim.errors import ConfigError
 from schedsim.experiments.runs import Outcome, RunOptions, run_prepared
 from schedsim.experiments.setup import (
@@ -221,7 +220,7 @@ def prepare_execution(
         max_seqs=engine.scheduler.max_seqs,
         max_model_len=engine.scheduler.max_model_len,
         temperature=model.described["temperature"],
-        workspace=_workspace(settings, model),
+        workspace=workspace_bytes(settings, model),
         kernels=model.described["kernels"],
     )
     backend = Execution(
@@ -252,19 +251,19 @@ def choose_device_sizes(settings: RunSettings, model: DeviceModel) -> Sizes:
         ConfigError: the weights leave no room for a block.
     """
     from schedsim.executor.device import room_for_cache
+    from schedsim.executor.kv_cache import token_bytes
 
     decoder = model.decoder
     shape = decoder.config.shape
     size = own_block_size(settings, shape)
     if settings.blocks is not None:
         return fit_context(settings, shape, settings.blocks)
-    token_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * decoder.dtype.itemsize
     cache_bytes, why = room_for_cache(
         decoder.device,
         model.free_bytes,
-        _workspace(settings, model),
+        workspace_bytes(settings, model),
     )
-    room = cache_bytes // (token_bytes * size)
+    room = cache_bytes // (token_bytes(shape, decoder.dtype) * size)
     if room < 1:
         raise ConfigError(
             f"no KV block of {size} tokens fits into {why} on {decoder.device}; take a smaller "
@@ -279,25 +278,18 @@ def choose_device_sizes(settings: RunSettings, model: DeviceModel) -> Sizes:
     return sizes._replace(notes=(note, *sizes.notes))
 
 
-def _workspace(settings: RunSettings, model: DeviceModel) -> int:
-    return workspace_bytes(
-        model.decoder.config.shape,
-        settings.max_seqs,
-        settings.token_budget or UNKNOWN_BUDGET,
-        model.decoder.dtype.itemsize,
-    )
-
-
-def workspace_bytes(shape: ModelSpec, max_seqs: int, token_budget: int, value_bytes: int) -> int:
+def workspace_bytes(settings: RunSettings, model: DeviceModel) -> int:
     """What a forward pass needs beside weights and cache, in bytes, generously.
 
     The activations of a layer for as many tokens as an iteration runs, and a row of logits for
     every seat.
     """
+    shape, seats = model.decoder.config.shape, settings.max_seqs
+    value_bytes: int = model.decoder.dtype.itemsize
     heads = 2 * shape.heads + 2 * shape.kv_heads
     values = 4 * shape.hidden + heads * shape.head_dim + 3 * shape.intermediate
-    activations = (token_budget + max_seqs) * values * value_bytes
-    return int(1.5 * activations) + 2 * max_seqs * shape.vocab * value_bytes
+    activations = ((settings.token_budget or UNKNOWN_BUDGET) + seats) * values * value_bytes
+    return int(1.5 * activations) + 2 * seats * shape.vocab * value_bytes
 
 
 def missing_packages() -> list[str]:

@@ -1,6 +1,7 @@
 """A fit finds what made the times; noise and pauses hardly move it, and no curve of it falls."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -19,7 +20,7 @@ from schedsim.costs.throttle import Throttle, TokenRate
 from schedsim.errors import ConfigError
 from schedsim.experiments import calibration
 from schedsim.experiments.calibration import error_figures, noise_quantiles
-from schedsim.experiments.choosing import FOLDS, WINDOWS, Choice, choose, held_out_periods
+from schedsim.experiments.choosing import FOLDS, Choice, choose, held_out_periods
 from schedsim.experiments.fitting import STRAIGHT, fit, fitted_periods, seconds_of
 from schedsim.experiments.iterations import Iterations
 from schedsim.experiments.provenance import check_alike
@@ -173,18 +174,18 @@ def throttled(calm: Iterations, throttle: Throttle, idle_s: float = 0.0) -> Iter
     )
 
 
-def rates_of(iterations: Iterations) -> dict[float, Floats]:
-    return {window: iterations.token_rates(window)[1] for window in WINDOWS}
+def rate_of(iterations: Iterations) -> Callable[[float], Floats]:
+    return lambda window: iterations.token_rates(window)[1]
 
 
 def test_a_throttle_is_found_where_there_is_one() -> None:
     true = Throttle(window_s=0.05, slowdown=2e-5)
     measured = throttled(made_up(800, 4), true)
-    found = choose(measured, rates_of(measured)).throttle
+    found = choose(measured, rate_of(measured)).throttle
     assert found is not None
     assert found.window_s in (0.02, 0.05, 0.1)
     assert found.slowdown == pytest.approx(true.slowdown, rel=0.4)
-    factor = 1.0 + found.slowdown * rates_of(measured)[found.window_s]
+    factor = 1.0 + found.slowdown * rate_of(measured)(found.window_s)
     knowing = file_of(fit(measured, max(STRAIGHT), factor), found)
     ignorant = file_of(fit(measured, max(STRAIGHT)))
     at_rest = throttled(made_up(800, 5), true, idle_s=0.5)
@@ -199,10 +200,10 @@ def test_a_throttle_is_found_where_there_is_one() -> None:
 def test_no_throttle_is_found_where_there_is_none_or_nobody_can_tell() -> None:
     steady = made_up(800, 4, noise=0.02)
     timed = dataclasses.replace(steady, timed=np.ones(800, dtype=np.bool_))
-    assert choose(timed, rates_of(timed)).throttle is None
+    assert choose(timed, rate_of(timed)).throttle is None
     measured = throttled(made_up(800, 4), Throttle(window_s=0.05, slowdown=2e-5))
     by_host = dataclasses.replace(measured, timed=np.zeros(800, dtype=np.bool_))
-    assert choose(by_host, rates_of(by_host)).throttle is None
+    assert choose(by_host, rate_of(by_host)).throttle is None
 
 
 def test_held_out_sizes_are_fitted_by_what_saw_none_of_them() -> None:
