@@ -8,6 +8,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ from schedsim.errors import ConfigError, OutputError
 from schedsim.experiments.protocol.evaluating import evaluate as evaluate_protocol
 from schedsim.experiments.protocol.evaluating import num_validations
 from schedsim.experiments.protocol.measuring import Campaign
-from schedsim.experiments.protocol.plan import read_protocol, share_of
+from schedsim.experiments.protocol.plan import Share, read_protocol
 from schedsim.experiments.protocol.table import markdown_of
 from schedsim.results.directory import check_unused, write_whole
 
@@ -40,12 +41,17 @@ States = Annotated[
 ]
 
 
-def parse_share(text: str) -> tuple[int, int]:
-    """K and N of `K/N`."""
+def parse_share(text: str, beside: Sequence[Path]) -> Share:
+    """The share `K/N`, which has N - 1 others beside it."""
     share, _, shares = text.partition("/")
     if not (share.isdecimal() and shares.isdecimal() and 1 <= int(share) <= int(shares)):
         raise ConfigError(f"--share {text}: write K/N with K from 1 to N, such as 1/2")
-    return int(share), int(shares)
+    if len(beside) != int(shares) - 1:
+        raise ConfigError(
+            f"--share {text}: name the folder of every other share with --beside; "
+            f"{int(shares) - 1} are to be named, {len(beside)} are"
+        )
+    return Share(int(share), int(shares))
 
 
 @app.command()
@@ -58,16 +64,22 @@ def measure(
     cells: Cells = HERE / "cells.toml",
     traces: Traces = HERE.parent.parent / "shared" / "traces",
     share: Annotated[
-        str, typer.Option(help="K/N: only the K-th of N shares of the cells, one for each GPU.")
+        str, typer.Option(help="K/N: only the K-th of N shares of the repeats, one for each GPU.")
     ] = "1/1",
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="State of another share; one for each of them."),
+    ] = None,
 ) -> None:
     """Make the runs that are missing, as long as there is time; the next call goes on."""
     began = time.monotonic()
     campaign = Campaign(
-        share_of(read_protocol(cells), *parse_share(share)),
+        read_protocol(cells),
         state,
         traces,
         seconds_left=lambda: began + 60 * minutes - time.monotonic(),
+        share=parse_share(share, beside or ()),
+        beside=beside or (),
         command=["validation/run.py", *sys.argv[1:]],
         tell=lambda text: typer.echo(f"{time.monotonic() - began:6.1f} s: {text}"),
     )

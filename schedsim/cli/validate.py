@@ -27,8 +27,10 @@ from schedsim.errors import ConfigError
 from schedsim.experiments.execution import load_device_model, require_torch
 from schedsim.experiments.measuring import measure
 from schedsim.experiments.setup import prepare_trace
+from schedsim.experiments.step_time import scatter_of
 from schedsim.experiments.validation.cells import make_cells
 from schedsim.experiments.validation.metrics import Margins
+from schedsim.experiments.validation.simulations import DRAWS
 from schedsim.experiments.validation.validating import validate as validate_cells
 from schedsim.policies.loading import make_policy
 from schedsim.results.stored_run import load_run
@@ -48,7 +50,7 @@ schedsim validate --from measured --step-time roofline --margin latency=0.05
 VALIDATE = "Validation"
 
 ALSO_WITH_RUNS = (
-    *("trace", "runs", "calibration", "step_time", "margin", "spread_ticks", "think_cap"),
+    *("trace", "runs", "calibration", "step_time", "margin", "draws", "spread_ticks", "think_cap"),
     *("out", "as_json", "quiet"),
 )
 """What can be given beside runs that were measured already; the rest stands in these."""
@@ -95,6 +97,15 @@ def validate(
             rich_help_panel=VALIDATE,
         ),
     ] = None,
+    draws: Annotated[
+        int,
+        typer.Option(
+            help="Take the means of so many simulations that scatter as the calibration's "
+            "iterations; 0: one that does not.",
+            min=0,
+            rich_help_panel=VALIDATE,
+        ),
+    ] = 0,
     model: options.DeviceModelName = None,
     weights: options.Weights = None,
     device: options.Device = None,
@@ -155,7 +166,7 @@ def validate(
     plan = None
     if runs is None:
         plan = plan_executions(context.params, policy or ())
-        _check_before_executing(plan.settings, source)
+        _check_before_executing(plan.settings, source, draws)
     else:
         check_beside_runs(context, ALSO_WITH_RUNS, "executions")
     given = read_for_run(trace, spread_ticks, think_cap, quiet)
@@ -166,7 +177,13 @@ def validate(
         cells = make_cells([load_run(path) for path in runs or ()], given)
         with count_progress("simulating", len(cells), quiet, "cells") as advance:
             validation = validate_cells(
-                cells, source, folder, margins=margins, command=command, progress=advance
+                cells,
+                source,
+                folder,
+                margins=margins,
+                draws=draws,
+                command=command,
+                progress=advance,
             )
         if out is not None:
             write_validation(validation, out, quiet)
@@ -208,7 +225,7 @@ def _step_time(calibration: Path | None, step_time: str | None) -> str:
     return step_time or f"fitted:{calibration}"
 
 
-def _check_before_executing(settings: Sequence[RunSettings], step_time: str) -> None:
+def _check_before_executing(settings: Sequence[RunSettings], step_time: str, draws: int) -> None:
     """Refuse what could only fail after the executions."""
     if not settings:
         raise ConfigError(
@@ -222,7 +239,9 @@ def _check_before_executing(settings: Sequence[RunSettings], step_time: str) -> 
                 f"--policy {chosen.policy} is there twice; --repeats N executes it N times"
             )
     model, gpu = load_model(settings[0].model), load_gpu(settings[0].gpu)
-    make_step_cost(step_time, model, gpu)
+    cost = make_step_cost(step_time, model, gpu)
+    if draws:
+        scatter_of(cost, DRAWS)
     require_torch()
 
 

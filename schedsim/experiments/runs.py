@@ -10,6 +10,7 @@ from typing import Any
 from schedsim.backend import Backend
 from schedsim.config import RunSettings
 from schedsim.costs import StepCost
+from schedsim.costs.noise import StepNoise
 from schedsim.errors import SchedsimError
 from schedsim.experiments.interrupt import first_interrupt
 from schedsim.experiments.notes import notes_on_outcome
@@ -79,12 +80,13 @@ def run_policy(
     *,
     policy: Policy | None = None,
     cost: StepCost | None = None,
+    noise: StepNoise | None = None,
     progress: Callable[[float, int], None] | None = None,
 ) -> Outcome:
     """Run one policy on a prepared trace and write its directory, if `options` name one.
 
-    `policy` and `cost` replace what the settings name. A run that a policy's error or Ctrl-C
-    stops keeps what it has; the outcome says why it stopped.
+    `policy`, `cost` and `noise` replace what the settings name. A run that a policy's error or
+    Ctrl-C stops keeps what it has; the outcome says why it stopped.
 
     Raises:
         ConfigError, PolicyError: before the run starts.
@@ -96,6 +98,7 @@ def run_policy(
         settings,
         policy=policy,
         cost=cost,
+        noise=noise,
         check_every=options.check_every,
         progress=progress,
         command=options.command,

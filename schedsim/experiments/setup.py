@@ -21,6 +21,7 @@ from schedsim.costs import (
     make_step_cost,
     make_step_time,
 )
+from schedsim.costs.noise import StepNoise
 from schedsim.errors import ConfigError
 from schedsim.experiments.notes import notes_on_time
 from schedsim.experiments.step_time import (
@@ -294,6 +295,7 @@ def prepare_run(
     *,
     policy: Policy | None = None,
     cost: StepCost | None = None,
+    noise: StepNoise | None = None,
     check_every: int | None = None,
     progress: Callable[[float, int], None] | None = None,
     command: Sequence[str] = (),
@@ -301,7 +303,7 @@ def prepare_run(
 ) -> PreparedRun:
     """Build the simulation that `settings` describe on a prepared trace.
 
-    `policy` and `cost` replace what the settings name.
+    `policy`, `cost` and `noise` replace what the settings name.
 
     Raises:
         ConfigError: a name, a parameter or a size is wrong.
@@ -327,7 +329,7 @@ def prepare_run(
         check_every=check_every,
         progress=progress,
         fast_forward=fast_forward,
-        noise=make_noise(settings, step_time),
+        noise=make_noise(settings, step_time) if noise is None else noise,
     )
     resolved = {**engine.resolved, "step_time": told}
     on_time = notes_on_time(step_time, trace, settings, resolved)

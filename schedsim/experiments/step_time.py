@@ -1,5 +1,6 @@
 """What tells the time of a simulation where the settings leave it open, and its noise."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,11 +67,27 @@ def make_noise(settings: RunSettings, step_time: StepCost | RecordedTimes) -> St
     """
     if not settings.step_noise:
         return None
+    return StepNoise(
+        scatter_of(step_time, "--step-noise"), np.random.default_rng(noise_stream(settings))
+    )
+
+
+def scatter_of(step_time: StepCost | RecordedTimes, option: str) -> Mapping[str, Sequence[float]]:
+    """How the iterations of a calibration scattered, as `StepNoise` takes it.
+
+    Raises:
+        ConfigError: `step_time` is none, or knows of no scatter; the `option` that asks for it is
+            named.
+    """
     if not isinstance(step_time, FittedCost) or not step_time.file.noise:
+        name = step_time.describe()["name"]
         raise ConfigError(
-            "--step-noise draws from the measured iterations of a calibration, and "
-            f"--step-time {settings.step_time} holds none; give fitted:FILE or leave it out"
+            f"{option} draws from the measured iterations of a calibration, and {name} holds none; "
+            "give fitted:FILE or leave it out"
         )
-    # A stream of its own, beside the arrivals' and the predictor's.
-    stream = np.random.SeedSequence(settings.seed).spawn(2)[1]
-    return StepNoise(step_time.file.noise, np.random.default_rng(stream))
+    return step_time.file.noise
+
+
+def noise_stream(settings: RunSettings) -> np.random.SeedSequence:
+    """What noise is drawn from: a stream of its own, beside those of arrivals and predictor."""
+    return np.random.SeedSequence(settings.seed).spawn(2)[1]

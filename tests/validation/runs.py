@@ -5,6 +5,7 @@ from typing import Any
 
 from schedsim.config import RunSettings, make_settings
 from schedsim.costs.fitted_file import FittedFile, Part, Parts, Term
+from schedsim.experiments.iterations import KINDS
 from schedsim.experiments.runs import RunOptions, run_policy
 from schedsim.experiments.setup import prepare_trace
 from schedsim.experiments.validation.cells import make_cells
@@ -45,13 +46,15 @@ def validated(
     runs: list[StoredRun],
     step_time: str,
     margins: Margins | None = None,
+    draws: int = 0,
 ) -> Validation:
     """What `validate` finds of the runs."""
-    return validate(make_cells(runs, trace), step_time, folder, margins=margins)
+    return validate(make_cells(runs, trace), step_time, folder, margins=margins, draws=draws)
 
 
-def fitted(path: Path, *, slower: float = 1.0) -> str:
-    """The spec of a step time with host and gap, in a file."""
+def fitted(path: Path, *, slower: float = 1.0, scatter: float = 0.0) -> str:
+    """The spec of a step time with host and gap, in a file; its iterations take up to `scatter`
+    more or less."""
     file = FittedFile(
         parts=Parts(
             host=_part(0.0005, decode_requests=0.00002),
@@ -62,6 +65,7 @@ def fitted(path: Path, *, slower: float = 1.0) -> str:
         steps=0,
         provenance={},
         residuals={},
+        noise={kind: [1 - scatter, 1 + scatter] for kind in KINDS} if scatter else {},
         warnings=[],
     )
     path.write_text(file.model_dump_json())

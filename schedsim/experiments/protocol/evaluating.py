@@ -15,7 +15,7 @@ from schedsim.experiments.validation.cells import make_cells
 from schedsim.experiments.validation.choice import Choice
 from schedsim.experiments.validation.metrics import Margins
 from schedsim.experiments.validation.validating import Validation, validate
-from schedsim.results.stored_run import load_run
+from schedsim.results.stored_run import StoredRun, load_run
 from schedsim.traces import Trace
 
 HELD = tuple(f"{name}.{part}" for name in ("ttft_s", "tpot_s", "e2e_s") for part in ("mean", "p90"))
@@ -83,17 +83,18 @@ def evaluate(
             missing += _lacking(cell.name, runs[cell.name], protocol.repeats_of(cell))
         there = [cell for cell in group if runs[cell.name]]
         if there:
-            found = _validate(there, runs, sources, step_time, folder / f"group-{place}", margins)
+            into = folder / f"group-{place}"
+            found = _validate(there, runs, sources, step_time, into, margins, protocol.draws)
             described = found.cost.describe()
             cells += [_cell_row(c, f) for c, f in zip(there, found.cells, strict=True)]
             choices += [_choice_row(group[0], choice) for choice in found.choices]
         progress()
-    for place, (key, owner) in enumerate(_capacities(protocol).items()):
+    for place, (key, owner) in enumerate(protocol.capacities().items()):
         paths = _runs(index.capacities.get(key))
         missing += _lacking(f"capacity of {key}", paths, protocol.capacity_repeats)
         if paths:
             into = folder / f"capacity-{place}"
-            found = _validate([owner], {owner.name: paths}, sources, step_time, into, margins)
+            found = _validate([owner], {owner.name: paths}, sources, step_time, into, margins, 0)
             described = found.cost.describe()
             capacities.append(_capacity_row(key, owner, found.cells[0]))
         progress()
@@ -105,7 +106,7 @@ def evaluate(
 def num_validations(protocol: Protocol) -> int:
     """How many validations `evaluate` makes of it: one of each choice or other cell, and one of
     each capacity."""
-    return len(list(_groups(protocol))) + len(_capacities(protocol))
+    return len(list(_groups(protocol))) + len(protocol.capacities())
 
 
 class _Sources:
@@ -132,13 +133,6 @@ def _groups(protocol: Protocol) -> Iterator[list[PlannedCell]]:
                 yield group
 
 
-def _capacities(protocol: Protocol) -> dict[str, PlannedCell]:
-    owners: dict[str, PlannedCell] = {}
-    for cell in protocol.cells:
-        owners.setdefault(protocol.capacity_key(cell), protocol.capacity_owner(cell))
-    return owners
-
-
 def _runs(entry: CellEntry | CapacityEntry | None) -> list[Path]:
     """The runs of a cell or a capacity; none unless all that are booked are there."""
     paths = [] if entry is None else [Path(run) for run in entry.runs]
@@ -158,6 +152,7 @@ def _validate(
     step_time: str,
     folder: Path,
     margins: Margins | None,
+    draws: int,
 ) -> Validation:
     found = []
     for cell in cells:
@@ -168,7 +163,7 @@ def _validate(
                 f"{cell.name}: its runs were not asked for alike; measure it anew in another folder"
             )
         found.append(made[0])
-    return validate(found, step_time, folder, margins=margins)
+    return validate(found, step_time, folder, margins=margins, draws=draws)
 
 
 def _cell_row(cell: PlannedCell, found: CellValidation) -> Row:
@@ -203,6 +198,7 @@ def _capacity_row(key: str, cell: PlannedCell, found: CellValidation) -> Row:
 def _common(found: CellValidation) -> Row:
     return {
         "repeats": len(found.cell.runs),
+        "devices": [_device_of(run) for run in found.cell.runs],
         "requests": len(found.cell.trace),
         "stable": found.cell.runs[0].summary["stable"],
         "in_sample": found.seen,
@@ -213,12 +209,21 @@ def _common(found: CellValidation) -> Row:
     }
 
 
+def _device_of(run: StoredRun) -> str | None:
+    """The UUID of the device of a run; None of a CPU."""
+    uuid = (run.manifest.get("execution") or {}).get("device_uuid")
+    return None if uuid is None else str(uuid)
+
+
 def _metric(name: str, found: CellValidation) -> Row:
     row = found.rows[name]
     agreed = row.agreement
     if agreed is None:
         return {"error": None, "place": None}
     return {
+        "measured": row.measured,
+        "simulated": row.simulated,
+        "scatter": row.scatter,
         "error": agreed.error,
         "spread": agreed.spread,
         "half_width": agreed.half_width,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -10,8 +10,6 @@ from schedsim.errors import ResultError
 from schedsim.results.directory import write_whole
 
 INDEX, RUNS = "index.json", "runs"
-
-Entry = TypeVar("Entry", "CapacityEntry", "CellEntry")
 
 
 class CapacityEntry(BaseModel):
@@ -25,11 +23,6 @@ class CapacityEntry(BaseModel):
     offered: float
     requests_per_s: list[float] = Field(default_factory=list)
     runs: list[str] = Field(default_factory=list)
-
-    @property
-    def mean(self) -> float:
-        """The capacity: the mean of the runs, of which there is one at least."""
-        return sum(self.requests_per_s) / len(self.requests_per_s)
 
 
 class CellEntry(BaseModel):
@@ -80,23 +73,35 @@ def load_indices(folders: Sequence[Path]) -> Index:
     """What several folders hold together, with the paths of the runs in full.
 
     Raises:
-        ResultError: one is damaged, two hold the same cell, or they are of different devices.
+        ResultError: one is damaged, one is there twice, or they are of different devices or loads.
     """
     whole = Index()
-    for folder in folders:
+    for place, folder in enumerate(folders):
+        if folder.resolve() in [other.resolve() for other in folders[:place]]:
+            raise ResultError(f"{folder} is there twice, and its runs would count twice")
         index = load_index(folder)
         if None not in (whole.device, index.device) and index.device != whole.device:
             raise ResultError(f"{folder} holds runs of {index.device}, not of {whole.device}")
         whole.device = whole.device or index.device
-        _take_over(whole.capacities, index.capacities, folder)
-        _take_over(whole.cells, index.cells, folder)
+        for key, capacity in index.capacities.items():
+            ours = whole.capacities.setdefault(key, CapacityEntry(offered=capacity.offered))
+            _check_load(f"the capacity of {key}", ours.offered, capacity.offered, folder)
+            ours.requests_per_s += capacity.requests_per_s
+            ours.runs += _in_full(capacity.runs, folder)
+        for name, cell in index.cells.items():
+            joined = whole.cells.setdefault(name, CellEntry(rate=cell.rate))
+            _check_load(name, joined.rate, cell.rate, folder)
+            joined.runs += _in_full(cell.runs, folder)
     return whole
 
 
-def _take_over(ours: dict[str, Entry], others: dict[str, Entry], folder: Path) -> None:
-    twice = sorted(ours.keys() & others.keys())
-    if twice:
-        raise ResultError(f"{folder} holds {twice[0]!r}, which another folder holds, too")
-    for name, entry in others.items():
-        runs = [str((folder / run).resolve()) for run in entry.runs]
-        ours[name] = entry.model_copy(update={"runs": runs})
+def _in_full(runs: Sequence[str], folder: Path) -> list[str]:
+    return [str((folder / run).resolve()) for run in runs]
+
+
+def _check_load(what: str, ours: float, other: float, folder: Path) -> None:
+    if ours != other:
+        raise ResultError(
+            f"{folder} holds runs of {what} at {other:.6g} requests/s, another folder at "
+            f"{ours:.6g}: they are no repeats; measure it anew in one of them"
+        )

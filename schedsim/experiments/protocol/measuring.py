@@ -1,5 +1,6 @@
 """Measuring a protocol: the next run that is missing, as long as there is time for it."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from schedsim.errors import ConfigError, ResultError
 from schedsim.experiments.execution import DeviceModel, execute_policy, load_device_model
 from schedsim.experiments.protocol.index import RUNS, CapacityEntry, CellEntry, Index, load_index
 from schedsim.experiments.protocol.loads import at_rate, evenly, load_source
-from schedsim.experiments.protocol.plan import PlannedCell, Protocol
+from schedsim.experiments.protocol.plan import WHOLE, PlannedCell, Protocol, Share
 from schedsim.experiments.runs import Outcome, RunOptions, run_policy
 from schedsim.experiments.setup import prepare_trace
 from schedsim.experiments.validation.saturation import (
@@ -32,6 +33,9 @@ LEAST_RATE, STEP = 0.5, 1.25
 
 MOST_TRIES = 4
 """Times that the load of a capacity is raised because the engine bore it."""
+
+POLL_S = 0.5
+"""Seconds between two looks at what the other shares have measured."""
 
 
 class Saturated(NamedTuple):
@@ -56,16 +60,19 @@ class Done(NamedTuple):
 
 @dataclass(slots=True)
 class Campaign:
-    """The runs of a protocol in a folder.
+    """The runs of a protocol, or of a `share` of it, in a folder.
 
-    `seconds_left` says how much time this call has; `tell` is given each run in words, and at last
-    what there was no time for.
+    The other shares are measured into the folders `beside` it, one each, at the same time: loads
+    are shares of the capacity that all of them measured. `seconds_left` says how much time this
+    call has; `tell` is given each run in words, and at last what there was no time for.
     """
 
     protocol: Protocol
     folder: Path
     traces: Path
     seconds_left: Callable[[], float]
+    share: Share = WHOLE
+    beside: Sequence[Path] = ()
     command: Sequence[str] = ()
     tell: Callable[[str], None] = lambda text: None
     _index: Index = field(init=False)
@@ -73,46 +80,66 @@ class Campaign:
     _model: DeviceModel | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        assert len(self.beside) == self.share.shares - 1, "every other share has a folder"
         self._index = load_index(self.folder)
 
     def measure(self) -> Done:
-        """Make the runs that are missing, in the order of the file, until one would not fit.
+        """Make the runs that are missing, capacities first, until one would not fit.
 
         Each is booked when it is whole, so a call that is broken off loses only the run in flight.
 
         Raises:
             ConfigError, TraceError, PolicyError, ExecutionError, OutputError: a run cannot be made.
-            ResultError: the index is damaged, or of another device.
+            ResultError: an index is damaged, or of another device.
             KeyboardInterrupt: the user stopped it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         measured: list[str] = []
-        for cell in self.protocol.cells:
-            for make in (self._capacity_runs, self._cell_runs):
-                for told in make(cell):
-                    if told is None:
-                        return Done(measured, self.missing())
-                    measured.append(told)
-                    self.tell(told)
+        for told in self._runs():
+            if told is None:
+                break
+            measured.append(told)
+            self.tell(told)
         return Done(measured, self.missing())
 
     def missing(self) -> int:
-        """How many runs are not there yet."""
+        """How many runs of the share are not there yet."""
         protocol, index = self.protocol, self._index
-        keys = dict.fromkeys(protocol.capacity_key(cell) for cell in protocol.cells)
         found = 0
-        for key in keys:
+        for place, key in enumerate(protocol.capacities()):
             entry = index.capacities.get(key)
-            found += protocol.capacity_repeats - (0 if entry is None else len(entry.runs))
-        for cell in protocol.cells:
+            planned = self.share.of(protocol.capacity_repeats, place)
+            found += planned - (0 if entry is None else len(entry.runs))
+        for place, cell in enumerate(protocol.cells):
             booked = index.cells.get(cell.name)
-            found += protocol.repeats_of(cell) - (0 if booked is None else len(booked.runs))
+            planned = self.share.of(protocol.repeats_of(cell), place)
+            found += planned - (0 if booked is None else len(booked.runs))
         return found
 
-    def _capacity_runs(self, cell: PlannedCell) -> Iterator[str | None]:
-        """What each missing run of the cell's capacity brought; None when there is no time."""
-        protocol, key = self.protocol, self.protocol.capacity_key(cell)
-        owner = protocol.capacity_owner(cell)
+    def _runs(self) -> Iterator[str | None]:
+        """What each missing run brought; None when there is no time."""
+        waits = False
+        while True:
+            for place, (key, owner) in enumerate(self.protocol.capacities().items()):
+                yield from self._capacity_runs(key, owner, place)
+            lacking = [key for key in self.protocol.capacities() if not self._is_known(key)]
+            if not lacking:
+                break
+            if not waits:
+                self.tell(f"waits for the capacity of {lacking[0]}, which another share measures")
+            if self.seconds_left() <= 0:
+                yield None
+            waits = True
+            time.sleep(POLL_S)
+        for place, cell in enumerate(self.protocol.cells):
+            yield from self._cell_runs(cell, place)
+
+    def _capacity_runs(self, key: str, owner: PlannedCell, place: int) -> Iterator[str | None]:
+        """What each missing run of a capacity brought; None when there is no time."""
+        protocol = self.protocol
+        planned = self.share.of(protocol.capacity_repeats, place)
+        if not planned:
+            return
         trace, settings = self._trace(owner), protocol.settings(owner)
         seconds = protocol.capacity_seconds
         entry = self._index.capacities.get(key)
@@ -120,8 +147,11 @@ class Campaign:
             enough = saturating_rate(trace, settings, protocol.sizing, seconds)
             entry = CapacityEntry(offered=protocol.overload * enough)
             self._index.capacities[key] = entry
+        offered = max(found.offered for found in self._shares_of(key))
+        if offered > entry.offered:  # another share found that this one's load would be borne
+            entry.offered, entry.requests_per_s, entry.runs = offered, [], []
         tries = 0
-        while len(entry.runs) < protocol.capacity_repeats:
+        while len(entry.runs) < planned:
             asked = evenly(trace, settings, entry.offered, seconds)
             path = self._free_path(key, len(entry.runs) + 1)
             outcome = self._execute(trace, asked, path)
@@ -146,14 +176,28 @@ class Campaign:
             self._index.write(self.folder)
             yield f"capacity of {key}: {did.requests_per_s:.3f} requests/s"
 
-    def _cell_runs(self, cell: PlannedCell) -> Iterator[str | None]:
+    def _shares_of(self, key: str) -> list[CapacityEntry]:
+        """What each share that has begun with this capacity has of it."""
+        indices = (self._index, *map(load_index, self.beside))
+        return [index.capacities[key] for index in indices if key in index.capacities]
+
+    def _is_known(self, key: str) -> bool:
+        """Whether all runs of a capacity are there, at one load."""
+        shares = self._shares_of(key)
+        alike = len({entry.offered for entry in shares}) == 1
+        return alike and sum(len(e.runs) for e in shares) == self.protocol.capacity_repeats
+
+    def _cell_runs(self, cell: PlannedCell, place: int) -> Iterator[str | None]:
         """What each missing run of the cell brought; None when there is no time."""
-        capacity = self._index.capacities[self.protocol.capacity_key(cell)]
-        entry = self._index.cells.setdefault(
-            cell.name, CellEntry(rate=float(f"{cell.load * capacity.mean:.6g}"))
-        )
+        planned = self.share.of(self.protocol.repeats_of(cell), place)
+        if not planned:
+            return
+        shares = self._shares_of(self.protocol.capacity_key(cell))
+        did = sorted(rate for entry in shares for rate in entry.requests_per_s)
+        rate = float(f"{cell.load * sum(did) / len(did):.6g}")
+        entry = self._index.cells.setdefault(cell.name, CellEntry(rate=rate))
         trace, settings = self._trace(cell), self.protocol.settings(cell)
-        while len(entry.runs) < self.protocol.repeats_of(cell):
+        while len(entry.runs) < planned:
             asked = at_rate(trace, settings, entry.rate, self.protocol.seconds)
             path = self._free_path(cell.name, len(entry.runs) + 1)
             outcome = self._execute(trace, asked, path)

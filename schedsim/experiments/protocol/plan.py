@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -68,7 +68,8 @@ class Protocol(_Table):
     Requests of a cell come for `seconds`. Capacities are measured for `capacity_seconds`, under
     `overload` times a rate that is too much in a simulation with `sizing`, `capacity_repeats` times
     each. `overhead_s` is what a run takes beside its requests. `engine` holds `RunSettings`,
-    `device` the `ExecutionSettings`.
+    `device` the `ExecutionSettings`. Simulated figures are means of `draws` simulations that
+    scatter, or of one that does not if that is 0.
     """
 
     purpose: Literal["development", "test"]
@@ -79,6 +80,7 @@ class Protocol(_Table):
     overload: float = Field(1.2, gt=1)
     overhead_s: float = Field(20.0, ge=0)
     sizing: str = "roofline"
+    draws: int = Field(0, ge=0)
     engine: dict[str, Scalar] = Field(default_factory=dict)
     device: dict[str, Scalar] = Field(default_factory=dict)
     traces: dict[str, Source]
@@ -117,30 +119,35 @@ class Protocol(_Table):
         blocks = "" if owner.blocks is None else f",blocks={owner.blocks}"
         return f"{owner.trace},{owner.policy}{blocks}"
 
+    def capacities(self) -> dict[str, PlannedCell]:
+        """A cell for each capacity, whose settings are those of that capacity."""
+        owners: dict[str, PlannedCell] = {}
+        for cell in self.cells:
+            owners.setdefault(self.capacity_key(cell), self.capacity_owner(cell))
+        return owners
+
     def capacity_owner(self, cell: PlannedCell) -> PlannedCell:
         """A cell whose settings are those of that capacity."""
         return cell if cell.capacity_of is None else self.cell(cell.capacity_of)
 
 
-def share_of(protocol: Protocol, share: int, shares: int) -> Protocol:
-    """The protocol with only those cells that are the `share`-th of so many, counted from 1.
+class Share(NamedTuple):
+    """The `number`-th, counted from 1, of so many `shares` of a protocol's runs.
 
-    Cells with a capacity or a choice in common stay together; shares have about as many runs.
+    Repeats are dealt out in turn, beginning with another share for each cell, so that every share
+    measures every cell if there are repeats enough, and all have about as many runs.
     """
-    groups: dict[str, list[PlannedCell]] = {}
-    for cell in protocol.cells:
-        choice = protocol.capacity_owner(cell).choice or cell.choice
-        groups.setdefault(choice or protocol.capacity_key(cell), []).append(cell)
-    parts: list[list[PlannedCell]] = [[] for _ in range(shares)]
-    runs = [0] * shares
-    for group in groups.values():
-        least = runs.index(min(runs))
-        parts[least] += group
-        capacities = len({protocol.capacity_key(cell) for cell in group})
-        runs[least] += sum(map(protocol.repeats_of, group)) + capacities * protocol.capacity_repeats
-    names = {cell.name for cell in parts[share - 1]}
-    chosen = [cell for cell in protocol.cells if cell.name in names]
-    return protocol.model_copy(update={"cells": chosen})
+
+    number: int = 1
+    shares: int = 1
+
+    def of(self, repeats: int, place: int) -> int:
+        """How many of the repeats of the cell, or capacity, at this place of the order it has."""
+        return sum((run + place) % self.shares == self.number - 1 for run in range(repeats))
+
+
+WHOLE = Share()
+"""Everything."""
 
 
 def read_protocol(path: Path) -> Protocol:

@@ -16,8 +16,8 @@ def markdown_of(evaluation: Evaluation, heading: str) -> str:
         f"# {heading}",
         "Errors are (simulated - measured) / measured. No mark: within the margin; *spread*: "
         "beyond it, within what repeats differ; **beyond** both; **far**: beyond twice the wider "
-        "one; then the largest part of the error budget. Verdicts: how many of the metrics are "
-        "equivalent, inconclusive, different.",
+        "one; then the largest part of the error budget. In brackets: what repeats differ by. "
+        "Verdicts: how many of the metrics are equivalent, inconclusive, different.",
         "## Below saturation",
         _table(_cell_rows(evaluation)),
         _in_words(evaluation),
@@ -107,6 +107,8 @@ def _error(figure: dict[str, Any], cause: str | None) -> str:
     if figure["error"] is None:
         return "-"
     text = f"{100 * figure['error']:+.2f} %"
+    if figure["spread"] is not None:
+        text += f" ({100 * figure['spread']:.2f})"
     mark = _MARKS.get(figure["place"])
     if mark is None:
         return text

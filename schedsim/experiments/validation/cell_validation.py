@@ -14,7 +14,7 @@ from schedsim.experiments.validation.divergence import Divergence, divergence_of
 from schedsim.experiments.validation.formula_blocks import FormulaBlocks, formula_blocks
 from schedsim.experiments.validation.judged import SLOWER, Row, rows_of
 from schedsim.experiments.validation.load_shift import FACTORS, Curve, load_shift
-from schedsim.experiments.validation.metrics import Margins, figure
+from schedsim.experiments.validation.metrics import Margins, figure, mean_summary
 from schedsim.experiments.validation.request_errors import request_errors
 from schedsim.experiments.validation.saturation import Capacity, Tables, capacity_of
 from schedsim.experiments.validation.simulations import Replay, Simulations
@@ -73,8 +73,13 @@ class CellValidation:
         }
 
 
-def validate_cell(cell: Cell, simulations: Simulations, margins: Margins) -> CellValidation:
+def validate_cell(
+    cell: Cell, simulations: Simulations, margins: Margins, draws: int = 0
+) -> CellValidation:
     """Simulate the cell with its own times, with the step time, and with more or less than that.
+
+    With `draws`, simulated figures are means of so many simulations that scatter; decisions,
+    requests one by one, capacity and load shift are of the one that does not.
 
     Raises:
         ResultError: a run's steps lack what is needed.
@@ -82,30 +87,32 @@ def validate_cell(cell: Cell, simulations: Simulations, margins: Margins) -> Cel
     """
     replays = [simulations.replay(number) for number in range(1, len(cell.runs) + 1)]
     outcome, simulated = simulations.simulate()
+    drawn = simulations.draws(draws)
+    told = mean_summary(drawn) if drawn else simulated.summary
     measured = [run.summary for run in cell.runs]
     faster, slower = simulations.slower(1 - SLOWER), simulations.slower(1 + SLOWER)
     tables = [Tables(run.summary, run.requests, run.steps) for run in (*cell.runs, simulated)]
     stages = [
-        stages_of(cell, run, replay, simulations.cost, simulated.summary)
+        stages_of(cell, run, replay, simulations.cost, told)
         for run, replay in zip(cell.runs, replays, strict=True)
     ]
     trails = [trail_of(run) for run in cell.runs]
-    told = {
+    decided = {
         source: trail_of(simulated, source) for source in dict.fromkeys(t.source for t in trails)
     }
     return CellValidation(
         cell=cell,
         replays=tuple(replays),
-        divergences=tuple(divergence_of(trail, told[trail.source]) for trail in trails),
+        divergences=tuple(divergence_of(trail, decided[trail.source]) for trail in trails),
         outcome=outcome,
         simulated=simulated,
-        rows=rows_of(measured, simulated.summary, faster, slower, margins),
+        rows=rows_of(measured, told, faster, slower, margins, drawn),
         capacity=capacity_of(tables[:-1], tables[-1], margins.throughput),
         curves=_curves(cell, simulations, measured, simulated.summary),
         requests=request_errors(cell.runs, simulated.requests),
         steps=step_errors(cell.runs, simulations.cost),
         budget=error_budget(stages),
-        blocks=formula_blocks(simulations, stages),
+        blocks=formula_blocks(simulations, measured, simulated.summary),
         seen=_seen(simulations.cost, cell.runs),
     )
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from schedsim.experiments.validation.budget import Stages
 from schedsim.experiments.validation.metrics import METRICS, figure
 from schedsim.experiments.validation.simulations import Simulations
+
+Summary = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +21,21 @@ class FormulaBlocks:
     adds: dict[str, float | None]
 
 
-def formula_blocks(simulations: Simulations, stages: Sequence[Stages]) -> FormulaBlocks | None:
-    """Simulate with the formula's count; None where the device did not choose its own."""
+def formula_blocks(
+    simulations: Simulations, measured: Sequence[Summary], simulated: Summary
+) -> FormulaBlocks | None:
+    """Simulate with the formula's count what is `simulated` with the engine's; None where the
+    device did not choose its own."""
     told = simulations.with_formula_blocks()
     if told is None:
         return None
-    formula, summary = told
+    formula, with_more = told
     adds: dict[str, float | None] = {}
     for name in METRICS:
-        with_engine, with_formula = (figure(s, name) for s in (stages[0].simulated, summary))
-        measured = [figure(stage.measured, name) for stage in stages]
-        known = [value for value in measured if value is not None]
-        mean = float(np.mean(known)) if len(known) == len(measured) else 0.0
+        with_engine, with_formula = figure(simulated, name), figure(with_more, name)
+        there = [figure(summary, name) for summary in measured]
+        known = [value for value in there if value is not None]
+        mean = float(np.mean(known)) if len(known) == len(there) else 0.0
         adds[name] = None
         if mean and with_engine is not None and with_formula is not None:
             adds[name] = (with_formula - with_engine) / mean

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from schedsim.experiments.validation.equivalence import Agreement, agreement
 from schedsim.experiments.validation.metrics import JUDGED, METRICS, Margins, figure
 
@@ -18,7 +20,8 @@ class Row:
     """A metric; `measured` has a value for each repeat, and is empty where one of them has none.
 
     `agreement` is None unless both sides have it. `amplification` says by how many per cent the
-    metric grows when every iteration takes one per cent longer.
+    metric grows when every iteration takes one per cent longer. `scatter` is the standard deviation
+    of simulations that scatter, as a share of their mean, None without two of them.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Row:
     simulated: float | None
     agreement: Agreement | None
     amplification: float | None
+    scatter: float | None = None
 
     @property
     def mean(self) -> float | None:
@@ -48,6 +52,7 @@ class Row:
             "simulated": self.simulated,
             **found,
             "amplification": self.amplification,
+            "scatter": self.scatter,
         }
 
 
@@ -57,8 +62,10 @@ def rows_of(
     faster: Summary,
     slower: Summary,
     margins: Margins,
+    draws: Sequence[Summary] = (),
 ) -> dict[str, Row]:
-    """Every metric; `faster` and `slower` are simulated with iterations `SLOWER` off either way."""
+    """Every metric; `faster` and `slower` are simulated with iterations `SLOWER` off either way,
+    `draws` with iterations that scatter."""
     rows = {}
     for name in METRICS:
         there = [figure(summary, name) for summary in measured]
@@ -72,5 +79,13 @@ def rows_of(
         grows = None
         if here and below is not None and above is not None:
             grows = (above - below) / (2 * SLOWER * here)
-        rows[name] = Row(name, repeats, here, found, grows)
+        rows[name] = Row(name, repeats, here, found, grows, _scatter(draws, name))
     return rows
+
+
+def _scatter(draws: Sequence[Summary], name: str) -> float | None:
+    found = [figure(summary, name) for summary in draws]
+    values = [value for value in found if value is not None]
+    if len(values) < max(len(draws), 2) or not any(values):
+        return None
+    return float(np.std(values, ddof=1) / np.mean(values))

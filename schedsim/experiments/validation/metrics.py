@@ -1,5 +1,7 @@
 """The figures that a validation compares, where they stand in a summary, and when there are any."""
 
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +61,25 @@ def figure(summary: dict[str, Any], metric: str) -> float | None:
     if beyond is not None and section["count"] * beyond < LEAST_BEYOND - 1e-6:
         return None
     return float(value)
+
+
+def mean_summary(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first of the summaries, with the means of all for the compared figures; a figure that one
+    of them lacks is None."""
+    found = deepcopy(summaries[0])
+    for path in METRICS.values():
+        values = [_at(summary, path) for summary in summaries]
+        section = _at(found, path[:-1])
+        if isinstance(section, dict) and path[-1] in section:
+            whole = all(isinstance(value, int | float) for value in values)
+            section[path[-1]] = sum(values) / len(values) if whole else None
+    return found
+
+
+def _at(summary: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        summary = summary.get(key) if isinstance(summary, dict) else None
+    return summary
 
 
 def is_better_low(metric: str) -> bool:

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from schedsim.config import RunSettings
 from schedsim.costs import StepCost, load_gpu, load_model, make_step_cost
+from schedsim.costs.noise import StepNoise
 from schedsim.errors import ConfigError, ReplayError
 from schedsim.experiments.runs import Outcome, RunOptions, run_policy, run_prepared
 from schedsim.experiments.setup import choose_sizes, own_block_size, prepare_run
+from schedsim.experiments.step_time import noise_stream, scatter_of
 from schedsim.experiments.validation.cells import Cell
 from schedsim.experiments.validation.scaled_cost import scaled
 from schedsim.results.decision_file import DecisionFile
@@ -21,6 +25,9 @@ from schedsim.traces.transforms import scale_time
 
 SIMULATED, REPLAYED = "simulated", "replayed"
 """Folders of a cell below that of the validation; replays are numbered."""
+
+DRAWS = "--draws"
+"""The option that asks for simulations that scatter."""
 
 _OUTCOMES = (
     *("status", "admitted", "first_token", "finished"),
@@ -134,6 +141,25 @@ class Simulations:
         settings = self._with_time(self._step_time)
         outcome = _ended(run_policy(self._cell.trace, settings, options))
         return outcome, load_run(path)
+
+    def draws(self, count: int) -> list[dict[str, Any]]:
+        """The summaries of so many free simulations whose iterations scatter as those of the
+        device did; of any count the first are the same.
+
+        Raises:
+            ConfigError: the step time is no calibration, or one without scatter.
+        """
+        if not count:
+            return []
+        scatter, settings = scatter_of(self.cost, DRAWS), self._with_time(self._step_time)
+        noises = [
+            StepNoise(scatter, np.random.default_rng(stream))
+            for stream in noise_stream(settings).spawn(count)
+        ]
+        return [
+            _ended(run_policy(self._cell.trace, settings, noise=noise)).result.summary
+            for noise in noises
+        ]
 
     def slower(self, factor: float) -> dict[str, Any]:
         """The summary if every iteration took `factor` times as long."""

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from schedsim.costs import StepCost
+from schedsim.experiments.step_time import scatter_of
 from schedsim.experiments.validation.cell_validation import CellValidation, validate_cell
 from schedsim.experiments.validation.cells import Cell
 from schedsim.experiments.validation.choice import Choice, choose
 from schedsim.experiments.validation.metrics import JUDGED, Margins
 from schedsim.experiments.validation.rates import AtRate, RateCurve, rate_curve
-from schedsim.experiments.validation.simulations import Simulations
+from schedsim.experiments.validation.simulations import DRAWS, Simulations
 from schedsim.results.summary import SCHEMA_VERSION
 
 
@@ -50,25 +51,30 @@ def validate(
     folder: Path,
     *,
     margins: Margins | None = None,
+    draws: int = 0,
     command: Sequence[str] = (),
     progress: Callable[[], None] = lambda: None,
 ) -> Validation:
     """Simulate every cell with its own times, with `step_time`, and with more or less than that.
 
     Replays and the free simulations write run directories below `folder`, a folder a cell.
-    `progress` is called after each cell.
+    With `draws` simulated figures are means of so many simulations that scatter as the iterations
+    of the calibration did. `progress` is called after each cell.
 
     Raises:
-        ConfigError: a setting of a run cannot be had here, or the step time is wrong.
+        ConfigError: a setting of a run cannot be had here, the step time is wrong, or it does not
+            scatter and there are to be `draws`.
         ResultError: a run's steps lack what is needed.
         PolicyError, OutputError: as `run_policy`.
     """
     assert cells, "a validation is of runs"
     margins = margins or Margins()
     makers = [Simulations(cell, step_time, folder / cell.name, command) for cell in cells]
+    if draws:
+        scatter_of(makers[0].cost, DRAWS)
     found = []
     for cell, simulations in zip(cells, makers, strict=True):
-        found.append(validate_cell(cell, simulations, margins))
+        found.append(validate_cell(cell, simulations, margins, draws))
         progress()
     return Validation(
         cells=tuple(found),
