@@ -68,8 +68,9 @@ def make_noise(settings: RunSettings, step_time: StepCost | RecordedTimes) -> St
         return None
     if not isinstance(step_time, FittedCost) or not step_time.file.noise:
         raise ConfigError(
-            "--step-noise draws from the measured iterations of a calibration, and "
-            f"--step-time {settings.step_time} holds none; give fitted:FILE or leave it out"
+            "--step-noise draws from the measured iterations of a calibration that repeated sizes "
+            f"of batches, and --step-time {settings.step_time} holds none; give the fitted:FILE of "
+            "a designed calibration (schedsim calibrate --model) or leave it out"
         )
     # A stream of its own, beside the arrivals' and the predictor's.
     stream = np.random.SeedSequence(settings.seed).spawn(2)[1]
