@@ -28,7 +28,7 @@ class RunSettings(BaseModel):
     trace's column or the context, `step_time` the packaged calibration of the model on the GPU, or
     the roofline where there is none, `estimator` (what policies may ask for step times) the step
     time itself, or the roofline where that is a record, `memory_predictor` (what memory is reserved
-    by) the `predictor`. `step_noise` scatters a fitted step time as the measured iterations did.
+    by) the `predictor`. `step_noise` scatters a fitted step time as repeats of one size did.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

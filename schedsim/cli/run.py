@@ -62,7 +62,7 @@ def run(
         bool,
         typer.Option(
             "--step-noise",
-            help="Scatter a fitted step time as the measured iterations did, drawn from --seed.",
+            help="Scatter a fitted step time as repeats of one size did, drawn from --seed.",
             rich_help_panel=ENGINE,
         ),
     ] = False,

@@ -70,9 +70,10 @@ class FittedFile(BaseModel):
     `padding` are the sizes to which the engine pads its batches, `throttle` how the device slows
     down under load; without one it does not. `ranges` holds least and most of each feature in the
     runs, `steps` the number of their iterations, `provenance` says what ran where, `residuals` how
-    far the fit is off, `noise` has quantiles of measured / fitted at even ranks by kind of batch.
-    Only `parts`, `padding` and `throttle` change a step time, and `noise`
-    where it is asked for.
+    far the fit is off. `noise` is how repeats of one size scattered around their mean, without what
+    the fit misses: quantiles of factors at even ranks by kind of batch, whose mean is 1; a kind
+    that was hardly repeated has none. Only `parts`, `padding` and `throttle` change a step time,
+    and `noise` where it is asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""`StepNoise`: how measured iterations scattered around a fitted step time, drawn again."""
+"""`StepNoise`: how repeats of measured iterations scattered around their mean, drawn again."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,8 +18,7 @@ class StepNoise:
     """
 
     def __init__(self, quantiles: Mapping[str, Sequence[float]], rng: np.random.Generator) -> None:
-        """`quantiles` are, for each kind of batch, measured / fitted at evenly spaced ranks, one at
-        least.
+        """`quantiles` are, for each kind of batch, factors at evenly spaced ranks, one at least.
 
         A kind that is not in them has no noise. Nobody else may draw from `rng`.
         """

@@ -20,9 +20,11 @@ near enough that the operating system's pauses, ten times an iteration, hardly c
 REPEATED = 3
 """Measurements of one thing from which on an outlier is one among them, not one of the fit."""
 
+MAD_TO_DEVIATION = 1.4826
+"""By how much the standard deviation of a normal law exceeds its median absolute one."""
+
 _MAX_ROUNDS = 100
 _SETTLED = 1e-5
-_MAD_TO_DEVIATION = 1.4826
 
 
 def require_scipy() -> None:
@@ -74,16 +76,16 @@ def robust_nonnegative(
             unit = np.maximum(fitted, max(least, 1e-300))
         residual = (target - fitted) / unit
         if repeats is not None:
-            residual = residual - _medians(residual, repeats)
+            residual = residual - medians(residual, repeats)
         residual = np.abs(residual)
-        deviation = _MAD_TO_DEVIATION * float(np.median(residual))
+        deviation = MAD_TO_DEVIATION * float(np.median(residual))
         if deviation < 1e-12 or (np.abs(fitted - before) <= _SETTLED * unit).all():
             break
         weight = np.sqrt(np.minimum(1.0, HUBER_K * deviation / np.maximum(residual, 1e-300)))
     return solution
 
 
-def _medians(values: Floats, repeats: Ints) -> Floats:
+def medians(values: Floats, repeats: Ints) -> Floats:
     """For each value the lower median of those that measure the same; 0 where they are too few."""
     order = np.lexsort((values, repeats))
     _, first, place, count = np.unique(

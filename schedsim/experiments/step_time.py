@@ -82,8 +82,9 @@ def scatter_of(step_time: StepCost | RecordedTimes, option: str) -> Mapping[str,
     if not isinstance(step_time, FittedCost) or not step_time.file.noise:
         name = step_time.describe()["name"]
         raise ConfigError(
-            f"{option} draws from the measured iterations of a calibration, and {name} holds none; "
-            "give fitted:FILE or leave it out"
+            f"{option} draws from the measured iterations of a calibration that repeated sizes of "
+            f"batches, and {name} holds none; give the fitted:FILE of a designed calibration "
+            "(schedsim calibrate --model) or leave it out"
         )
     return step_time.file.noise
 

@@ -10,7 +10,7 @@ from schedsim.experiments.validation.equivalence import Agreement
 from schedsim.experiments.validation.judged import Row
 from schedsim.experiments.validation.load_shift import FACTORS
 from schedsim.experiments.validation.rates import SLO_SHARE
-from schedsim.experiments.validation.saturation import Capacity
+from schedsim.experiments.validation.saturation import FIRST, LAST, Capacity
 from schedsim.experiments.validation.simulations import Replay
 from schedsim.experiments.validation.validating import Validation
 from schedsim.report.content import Table
@@ -76,14 +76,13 @@ def metrics_table(found: CellValidation) -> Table:
 
 def capacity_table(capacity: Capacity) -> Table:
     """Tokens per second while work was always in line."""
-    window = capacity.window
     rows = []
     for name, agreed in capacity.agreements.items():
         label, unit = LABELS[name]
         both = (capacity.mean(name), capacity.simulated[name])
         values = (format_figure(value, unit) for value in both)
         rows.append([label, *values, *_judged(agreed)])
-    heading = f"saturated, {window.start:.1f} to {window.end:.1f} s"
+    heading = f"saturated, {FIRST:.0%} to {LAST:.0%} of the work"
     return Table([heading, "measured", "simulated", *_JUDGED_BY], rows)
 
 
@@ -282,10 +281,10 @@ def _shifts_in_words(shifts: dict[str, float | None]) -> list[str]:
 
 def _capacity_in_words(capacity: Capacity | None) -> Sequence[str]:
     if capacity is None:
-        return ["no busy window, so no capacity: all requests come at one time, or none is left"]
+        return ["no tokens in any time, so no capacity"]
     if capacity.is_saturated:
         return []
     return [
-        f"not saturated: in {percent(capacity.in_line)} of the busy window a request waited, so "
-        "that throughput is the load's and no capacity"
+        f"not saturated: a request waited in {percent(capacity.in_line)} of the middle of the "
+        "work, so that throughput is the load's and no capacity"
     ]

@@ -87,6 +87,22 @@ def test_the_file_says_what_it_was_fitted_to(runs: Path, tmp_path: Path) -> None
     assert [run["policy"] for run in provenance["runs"]] == ["vllm", "sarathi"]
 
 
+def test_batches_that_a_trace_hardly_repeats_have_no_noise(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fitted.json"
+    ended = schedsim("calibrate", "--from", runs / "light", "--out", out, "--no-picture")
+    (note,) = [text for text in ended.notes if "no noise for --step-noise to draw" in text]
+    content = json.loads(out.read_text())
+    assert note.removeprefix("note: ") in content["warnings"]
+    by_kind = content["residuals"]["by_kind"]
+    ran = {kind for kind, figures in by_kind.items() if figures["iterations"]}
+    assert {"prefill", "mixed"} & ran - set(content["noise"])
+    for kind in ran:
+        assert (kind in content["noise"]) != (kind in note.partition(": ")[2]), kind
+    out.write_text(json.dumps({**content, "noise": {}}))
+    told = refused("run", "--limit", 5, "--step-time", f"fitted:{out}", "--step-noise")
+    assert "give the fitted:FILE of a designed calibration" in told
+
+
 def test_the_same_runs_give_the_same_file(runs: Path, tmp_path: Path) -> None:
     one, other = tmp_path / "one.json", tmp_path / "other.json"
     calibrated(one, runs / "heavy")

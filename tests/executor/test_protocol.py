@@ -22,7 +22,6 @@ purpose = "development"
 seconds = 0.5
 capacity_seconds = 0.1
 capacity_repeats = 1
-overload = 15
 overhead_s = 0
 sizing = "linear:vidur-closed-form"
 

@@ -15,11 +15,10 @@ from schedsim.costs.curves import Curve
 from schedsim.costs.features import UNPADDED, Padding, tokens_of
 from schedsim.costs.fitted import make_fitted
 from schedsim.costs.fitted_file import FittedFile, Part, Parts
-from schedsim.costs.noise import StepNoise
 from schedsim.costs.throttle import Throttle, TokenRate
 from schedsim.errors import ConfigError
 from schedsim.experiments import calibration
-from schedsim.experiments.calibration import error_figures, noise_quantiles
+from schedsim.experiments.calibration import error_figures
 from schedsim.experiments.choosing import FOLDS, Choice, choose, held_out_periods
 from schedsim.experiments.fitting import STRAIGHT, fit, fitted_periods, seconds_of
 from schedsim.experiments.iterations import Iterations
@@ -300,25 +299,3 @@ def test_runs_must_be_alike_but_threads_are_of_no_matter_to_a_gpu() -> None:
                 measured_on("cuda:0", 8, kernels="contiguous"),
             ]
         )
-
-
-@pytest.mark.parametrize("pauses", [0, 1, 20])
-def test_noise_has_the_mean_of_what_was_measured(pauses: int) -> None:
-    """Also where a few iterations in thousands were ten times as long as the others."""
-    rng = np.random.default_rng(pauses)
-    ratio = 1 + 0.01 * rng.standard_normal(4000)
-    ratio[rng.permutation(4000)[:pauses]] *= 10
-    quantiles = noise_quantiles(ratio)
-    assert (np.diff(quantiles) >= 0).all()
-    assert ratio.min() <= quantiles[0]
-    assert quantiles[-1] <= ratio.max()
-    drawn = StepNoise({"decode": quantiles.tolist()}, rng).factors("decode", 0, 400_000)
-    assert drawn.mean() == pytest.approx(ratio.mean(), rel=2e-3)
-    assert np.quantile(drawn, [0.05, 0.5, 0.95]) == pytest.approx(
-        np.quantile(ratio, [0.05, 0.5, 0.95]), rel=1e-3
-    )
-
-
-def test_noise_of_few_iterations_keeps_their_extremes() -> None:
-    quantiles = noise_quantiles(np.linspace(0.5, 3.0, 20))
-    assert (quantiles[0], quantiles[-1]) == (0.5, 3.0)

@@ -13,14 +13,12 @@ INDEX, RUNS = "index.json", "runs"
 
 
 class CapacityEntry(BaseModel):
-    """Runs of an overloaded engine, and the requests per second that it did in each of them.
-
-    `offered` is the load that they were given, in requests per second.
-    """
+    """Runs of an engine that had all of so many requests at once, and the requests per second that
+    it did in each of them."""
 
     model_config = ConfigDict(extra="forbid")
 
-    offered: float
+    requests: int
     requests_per_s: list[float] = Field(default_factory=list)
     runs: list[str] = Field(default_factory=list)
 
@@ -84,13 +82,15 @@ def load_indices(folders: Sequence[Path]) -> Index:
             raise ResultError(f"{folder} holds runs of {index.device}, not of {whole.device}")
         whole.device = whole.device or index.device
         for key, capacity in index.capacities.items():
-            ours = whole.capacities.setdefault(key, CapacityEntry(offered=capacity.offered))
-            _check_load(f"the capacity of {key}", ours.offered, capacity.offered, folder)
+            ours = whole.capacities.setdefault(key, CapacityEntry(requests=capacity.requests))
+            _check_load(
+                f"the capacity of {key}", f"{ours.requests:,}", f"{capacity.requests:,}", folder
+            )
             ours.requests_per_s += capacity.requests_per_s
             ours.runs += _in_full(capacity.runs, folder)
         for name, cell in index.cells.items():
             joined = whole.cells.setdefault(name, CellEntry(rate=cell.rate))
-            _check_load(name, joined.rate, cell.rate, folder)
+            _check_load(name, f"{joined.rate:.6g} a second", f"{cell.rate:.6g} a second", folder)
             joined.runs += _in_full(cell.runs, folder)
     return whole
 
@@ -99,9 +99,9 @@ def _in_full(runs: Sequence[str], folder: Path) -> list[str]:
     return [str((folder / run).resolve()) for run in runs]
 
 
-def _check_load(what: str, ours: float, other: float, folder: Path) -> None:
+def _check_load(what: str, ours: str, other: str, folder: Path) -> None:
     if ours != other:
         raise ResultError(
-            f"{folder} holds runs of {what} at {other:.6g} requests/s, another folder at "
-            f"{ours:.6g}: they are no repeats; measure it anew in one of them"
+            f"{folder} holds runs of {what} with {other} requests, another folder with {ours}: "
+            "they are no repeats; measure it anew in one of them"
         )

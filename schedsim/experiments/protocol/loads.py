@@ -48,15 +48,19 @@ def at_rate(trace: Trace, settings: RunSettings, rate: float, seconds: float) ->
     return settings.model_copy(update={"limit": count, "rate_scale": span * rate / count})
 
 
-def evenly(trace: Trace, settings: RunSettings, rate: float, seconds: float) -> RunSettings:
-    """The same requests at equal distances, so that an overloaded engine is never out of work.
+def at_once(trace: Trace, settings: RunSettings, requests: int) -> RunSettings:
+    """The settings under which the first requests of `trace` are all there from the beginning: the
+    decisions of an engine that is never out of work depend on no clock then.
 
     Raises:
-        ConfigError: as `at_rate`.
+        ConfigError: the trace has not so many requests.
     """
-    count = _count(trace, rate, seconds)
-    arrivals = f"deterministic:rate={rate:.6g}"
-    return settings.model_copy(update={"limit": count, "arrivals": arrivals})
+    if requests > len(trace):
+        raise ConfigError(
+            f"{trace.source.name} has {len(trace):,} requests; {requests:,} are asked for: take a "
+            "shorter time or a longer trace"
+        )
+    return settings.model_copy(update={"limit": requests, "arrivals": "burst"})
 
 
 def _count(trace: Trace, rate: float, seconds: float) -> int:

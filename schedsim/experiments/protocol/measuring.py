@@ -1,46 +1,39 @@
 """Measuring a protocol: the next run that is missing, as long as there is time for it."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from schedsim.config import RunSettings
 from schedsim.errors import ConfigError, ResultError
 from schedsim.experiments.execution import DeviceModel, execute_policy, load_device_model
 from schedsim.experiments.protocol.index import RUNS, CapacityEntry, CellEntry, Index, load_index
-from schedsim.experiments.protocol.loads import at_rate, evenly, load_source
+from schedsim.experiments.protocol.loads import at_once, at_rate, load_source
 from schedsim.experiments.protocol.plan import WHOLE, PlannedCell, Protocol, Share
 from schedsim.experiments.runs import Outcome, RunOptions, run_policy
 from schedsim.experiments.setup import prepare_trace
-from schedsim.experiments.validation.saturation import (
-    SATURATED,
-    Tables,
-    busy_window,
-    share_in_line,
-    tokens_per_s,
-)
+from schedsim.experiments.validation.saturation import KINDS, SATURATED, Tables, speeds_of
 from schedsim.traces import Trace
 
 LONGER = 1.15
 """How much longer than simulated a run is taken to be when its end is foreseen."""
 
-LEAST_RATE, STEP = 0.5, 1.25
-"""The first rate that is tried for its load, and how much higher the next one is."""
+LEAST_REQUESTS, MORE = 16, 1.25
+"""The first number of requests that is tried for a capacity, and by how much the next is more."""
 
 MOST_TRIES = 4
-"""Times that the load of a capacity is raised because the engine bore it."""
+"""Times that a capacity gets more requests because they did not keep the engine busy."""
 
 POLL_S = 0.5
 """Seconds between two looks at what the other shares have measured."""
 
 
 class Saturated(NamedTuple):
-    """What an engine did under a load: requests per second in its busy window, and the share of
-    that in which one waited."""
+    """What an engine did: requests of the mean length per second, and the smallest share of the
+    time that they were counted in, in which one waited."""
 
     requests_per_s: float
     in_line: float
@@ -141,18 +134,17 @@ class Campaign:
         if not planned:
             return
         trace, settings = self._trace(owner), protocol.settings(owner)
-        seconds = protocol.capacity_seconds
         entry = self._index.capacities.get(key)
         if entry is None:
-            enough = saturating_rate(trace, settings, protocol.sizing, seconds)
-            entry = CapacityEntry(offered=protocol.overload * enough)
-            self._index.capacities[key] = entry
-        offered = max(found.offered for found in self._shares_of(key))
-        if offered > entry.offered:  # another share found that this one's load would be borne
-            entry.offered, entry.requests_per_s, entry.runs = offered, [], []
+            seconds = protocol.capacity_seconds
+            enough = saturating_requests(trace, settings, protocol.sizing, seconds)
+            entry = self._index.capacities[key] = CapacityEntry(requests=enough)
+        most = max(found.requests for found in self._shares_of(key))
+        if most > entry.requests:  # another share found these too few
+            entry.requests, entry.requests_per_s, entry.runs = most, [], []
         tries = 0
         while len(entry.runs) < planned:
-            asked = evenly(trace, settings, entry.offered, seconds)
+            asked = at_once(trace, settings, entry.requests)
             path = self._free_path(key, len(entry.runs) + 1)
             outcome = self._execute(trace, asked, path)
             if outcome is None:
@@ -163,13 +155,13 @@ class Campaign:
                 tries += 1
                 if tries == MOST_TRIES:
                     raise ConfigError(
-                        f"{key}: {entry.offered:.3g} requests/s do not keep the engine busy; name "
-                        "a sizing that is nearer to this device"
+                        f"{key}: {entry.requests:,} requests do not keep the engine busy; name a "
+                        "sizing that is nearer to this device"
                     )
-                entry.offered *= protocol.overload
+                entry.requests = more_than(entry.requests)
                 entry.requests_per_s, entry.runs = [], []
                 self._index.write(self.folder)
-                yield f"capacity of {key}: the load was borne, once more with {entry.offered:.3g}/s"
+                yield f"capacity of {key}: too few requests, once more with {entry.requests:,}"
                 continue
             entry.requests_per_s.append(did.requests_per_s)
             entry.runs.append(str(path.relative_to(self.folder)))
@@ -182,9 +174,9 @@ class Campaign:
         return [index.capacities[key] for index in indices if key in index.capacities]
 
     def _is_known(self, key: str) -> bool:
-        """Whether all runs of a capacity are there, at one load."""
+        """Whether all runs of a capacity are there, with the same requests."""
         shares = self._shares_of(key)
-        alike = len({entry.offered for entry in shares}) == 1
+        alike = len({entry.requests for entry in shares}) == 1
         return alike and sum(len(e.runs) for e in shares) == self.protocol.capacity_repeats
 
     def _cell_runs(self, cell: PlannedCell, place: int) -> Iterator[str | None]:
@@ -248,34 +240,37 @@ class Campaign:
         return path
 
 
-def saturating_rate(trace: Trace, settings: RunSettings, step_time: str, seconds: float) -> float:
-    """The lowest of some rates (requests/s) that is more than the engine bears in a simulation.
+def saturating_requests(trace: Trace, settings: RunSettings, step_time: str, seconds: float) -> int:
+    """The fewest of some numbers of requests, all there from the beginning, that saturate the
+    engine of a simulation and keep it busy for so many seconds.
 
     Raises:
         ConfigError: the trace is too short, or the step time wrong.
     """
-    rate = LEAST_RATE
+    requests = LEAST_REQUESTS
     while True:
-        sized = evenly(trace, settings, rate, seconds)
-        sized = sized.model_copy(update={"step_time": step_time})
+        sized = at_once(trace, settings, requests).model_copy(update={"step_time": step_time})
         outcome = _ended(run_policy(prepare_trace(trace, sized), sized))
-        if saturated_rate(_tables(outcome)).is_saturated:
-            return rate
-        rate *= STEP
+        lasted = (outcome.result.summary["makespan_s"] or 0.0) >= seconds
+        if lasted and saturated_rate(_tables(outcome)).is_saturated:
+            return requests
+        requests = more_than(requests)
+
+
+def more_than(requests: int) -> int:
+    """The next number of requests to try."""
+    return math.ceil(MORE * requests)
 
 
 def saturated_rate(run: Tables) -> Saturated:
-    """The tokens that a run did in its busy window in requests of the mean length."""
-    window = busy_window(run)
-    if window is None:
+    """The speed of a run, in requests of the mean length."""
+    speeds = speeds_of(run)
+    if len(speeds) < len(KINDS):
         return Saturated(0.0, 0.0)
-    requests = run.requests
-    lengths = sum(
-        requests.column(name).to_numpy().astype(np.float64)
-        for name in ("prompt_tokens", "output_tokens")
-    )
-    rate = tokens_per_s(run, window)["total_tokens_per_s"] / float(np.mean(lengths))
-    return Saturated(rate, share_in_line(run, window))
+    summary = run.summary
+    tokens = summary["prompt_tokens"] + summary["output_tokens"]
+    rate = speeds[KINDS[0]].tokens_per_s * summary["requests"]["finished"] / tokens
+    return Saturated(rate, min(speed.in_line for speed in speeds.values()))
 
 
 def _tables(outcome: Outcome) -> Tables:

@@ -65,11 +65,11 @@ class PlannedCell(_Table):
 class Protocol(_Table):
     """All cells, and what they have in common.
 
-    Requests of a cell come for `seconds`. Capacities are measured for `capacity_seconds`, under
-    `overload` times a rate that is too much in a simulation with `sizing`, `capacity_repeats` times
-    each. `overhead_s` is what a run takes beside its requests. `engine` holds `RunSettings`,
-    `device` the `ExecutionSettings`. Simulated figures are means of `draws` simulations that
-    scatter, or of one that does not if that is 0.
+    Requests of a cell come for `seconds`. Capacities are measured `capacity_repeats` times each,
+    with as many requests at once as saturate the engine and keep it busy for `capacity_seconds` in
+    a simulation with `sizing`. `overhead_s` is what a run takes beside its requests. `engine` holds
+    `RunSettings`, `device` the `ExecutionSettings`. Simulated figures are means of `draws`
+    simulations that scatter, or of one that does not if that is 0.
     """
 
     purpose: Literal["development", "test"]
@@ -77,7 +77,6 @@ class Protocol(_Table):
     repeats: int = Field(2, ge=1)
     capacity_seconds: float = Field(gt=0)
     capacity_repeats: int = Field(2, ge=1)
-    overload: float = Field(1.2, gt=1)
     overhead_s: float = Field(20.0, ge=0)
     sizing: str = "roofline"
     draws: int = Field(0, ge=0)

@@ -1,8 +1,8 @@
-"""Capacity: tokens per second while work is always in line, in a window that all runs share."""
+"""Capacity: tokens per second in the middle of a run's work, while somebody is always in line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,15 +13,37 @@ from schedsim.results.stored_run import float_column, step_ends
 SATURATED = 0.95
 """The share of the window in which requests have to wait for a run to count as saturated."""
 
+FIRST, LAST = 0.2, 0.6
+"""The shares of a run's work between which it is timed: the engine has filled up, and not yet run
+dry."""
+
 KINDS = ("total_tokens_per_s", "output_tokens_per_s")
 
 
 @dataclass(frozen=True, slots=True)
-class Capacity:
-    """Tokens per second in `window`, the part that the busy windows of all runs have in common.
+class Tables:
+    """What is read of a run: its summary and its two tables."""
 
-    `in_line` is the smallest share of it, over the runs, in which a request waited. Without
-    `agreements` they are not saturated, and their throughput is the load that was offered.
+    summary: dict[str, Any]
+    requests: Any
+    steps: Any
+
+
+class Speed(NamedTuple):
+    """Tokens per second in a run's own window, and the share of it in which a request waited."""
+
+    tokens_per_s: float
+    window: Window
+    in_line: float
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Tokens per second of repeats and of a simulation, by kind.
+
+    `window` is that of the total tokens in the first repeat, `in_line` the smallest share of a
+    window, over runs and kinds, in which a request waited. Without `agreements` they are not
+    saturated, and their throughput is the load that was offered.
     """
 
     window: Window
@@ -57,55 +79,61 @@ class Capacity:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """What is read of a run: its summary and its two tables."""
-
-    summary: dict[str, Any]
-    requests: Any
-    steps: Any
-
-
 def capacity_of(measured: Sequence[Tables], simulated: Tables, margin: float) -> Capacity | None:
-    """Compare what engines did per second in the busy window; None where a run has none."""
-    runs = [*measured, simulated]
-    windows = [window for window in map(busy_window, runs) if window is not None]
-    if len(windows) < len(runs):
+    """Compare what engines did per second of the same work; None where a run did none."""
+    speeds: dict[str, list[Speed]] = {name: [] for name in KINDS}
+    for run in (*measured, simulated):
+        for name, found in speeds_of(run).items():
+            speeds[name].append(found)
+    if any(len(found) <= len(measured) for found in speeds.values()):
         return None
-    window = Window(max(w.start for w in windows), min(w.end for w in windows))
-    if window.seconds <= 0:
-        return None
-    rates = [tokens_per_s(run, window) for run in runs]
-    in_line = min(share_in_line(run, window) for run in runs)
-    there = {name: [rate[name] for rate in rates[:-1]] for name in KINDS}
-    here = rates[-1]
+    in_line = min(speed.in_line for found in speeds.values() for speed in found)
+    told = {name: [speed.tokens_per_s for speed in found] for name, found in speeds.items()}
     agreements = {}
     if in_line >= SATURATED:
-        agreements = {name: agreement(there[name], here[name], margin) for name in KINDS}
-    return Capacity(window, in_line, there, here, agreements)
+        agreements = {
+            name: agreement(rates[:-1], rates[-1], margin) for name, rates in told.items()
+        }
+    return Capacity(
+        window=speeds[KINDS[0]][0].window,
+        in_line=in_line,
+        measured={name: rates[:-1] for name, rates in told.items()},
+        simulated={name: rates[-1] for name, rates in told.items()},
+        agreements=agreements,
+    )
 
 
-def busy_window(run: Tables) -> Window | None:
-    """The steady window, longer by what is left in line at its end: from the end of the warm-up to
-    the last arrival, or to the last iteration that left somebody in line if that is later."""
-    steady = run.summary["steady_window_s"]
-    if steady is None or steady[0] >= steady[1]:
-        return None
-    in_line = step_ends(run.steps)[float_column(run.steps, "waiting") > 0]
-    return Window(steady[0], max(steady[1], float(in_line.max(initial=0.0))))
+def speeds_of(run: Tables) -> dict[str, Speed]:
+    """The speed of a run for each of `KINDS`, between `FIRST` and `LAST` of its work.
+
+    A window of work and not of time: who is slower by one per cent takes one per cent longer for
+    it, however unevenly tokens come. Work is tokens computed, or emitted, in straight lines over
+    each iteration; what was computed again counts as work and not as tokens. A kind of which there
+    is nothing is left out.
+    """
+    steps, summary = run.steps, run.summary
+    ends = step_ends(steps)
+    starts = float_column(steps, "start")
+    emitted = float_column(steps, "sampled")
+    computed = float_column(steps, "prefill_tokens") + float_column(steps, "decode_requests")
+    output = summary["output_tokens"]
+    useful = (summary["prompt_tokens"] + output, output)
+    found = {}
+    for name, work, tokens in zip(KINDS, (computed, emitted), useful, strict=True):
+        done = np.cumsum(work)
+        if not len(done) or not done[-1]:
+            continue
+        times = np.column_stack([starts, ends]).ravel()
+        shares = np.column_stack([done - work, done]).ravel() / done[-1]
+        start, end = (float(np.interp(share, shares, times)) for share in (FIRST, LAST))
+        if start < end:
+            window = Window(start, end)
+            rate = (LAST - FIRST) * tokens / window.seconds
+            found[name] = Speed(rate, window, _share_in_line(run, window))
+    return found
 
 
-def tokens_per_s(run: Tables, window: Window) -> dict[str, float]:
-    """Output tokens, and with the prompts of requests whose first token came, per second."""
-    ends = step_ends(run.steps)
-    output = float(float_column(run.steps, "sampled")[window.holds(ends)].sum())
-    started = window.holds(float_column(run.requests, "first_token"))
-    prompts = float(float_column(run.requests, "prompt_tokens")[started].sum())
-    rates = ((prompts + output) / window.seconds, output / window.seconds)
-    return dict(zip(KINDS, rates, strict=True))
-
-
-def share_in_line(run: Tables, window: Window) -> float:
+def _share_in_line(run: Tables, window: Window) -> float:
     """The share of the window in which a request waited: from the end of an iteration to that of
     the next, if both left somebody in line."""
     ends = step_ends(run.steps).clip(window.start, window.end)
