@@ -9,10 +9,17 @@ pytest.importorskip("torch")
 
 from schedsim.errors import ResultError
 from schedsim.experiments.protocol.evaluating import HELD, evaluate, num_validations
-from schedsim.experiments.protocol.index import INDEX, CellEntry, Index, load_index, load_indices
+from schedsim.experiments.protocol.index import (
+    INDEX,
+    CapacityEntry,
+    Index,
+    load_index,
+    load_indices,
+)
 from schedsim.experiments.protocol.measuring import Campaign
-from schedsim.experiments.protocol.plan import Protocol, read_protocol, share_of
+from schedsim.experiments.protocol.plan import Protocol, Share, read_protocol
 from schedsim.experiments.protocol.table import markdown_of
+from schedsim.results.stored_run import load_run
 from tests.cli.commands import names
 
 LINEAR = "linear:vidur-closed-form"
@@ -103,7 +110,7 @@ def test_it_is_measured_in_two_calls_and_evaluated(protocol: Protocol, tmp_path:
     assert len(index.cells["near"].runs) == 2
     assert index.cells["other"].rate == index.cells["near"].rate
     assert index.cells["near"].rate == pytest.approx(
-        0.8 * index.capacities["lengths,vllm"].mean, rel=1e-5
+        0.8 * index.capacities["lengths,vllm"].requests_per_s[0], rel=1e-5
     )
     assert Campaign(protocol, state, tmp_path, time_for(99)).measure().measured == []
     assert names(state) == {INDEX, "runs"}
@@ -138,34 +145,75 @@ def test_nothing_measured_is_told_and_another_device_is_refused(
         Campaign(protocol, tmp_path, tmp_path, time_for(99)).measure()
 
 
-def test_shares_have_every_cell_once_and_those_of_one_capacity_together() -> None:
-    whole = read_protocol(Path("validation/cells.toml"))
-    for shares in (1, 2, 3, 20):
-        parts = [share_of(whole, share, shares) for share in range(1, shares + 1)]
-        names_of = [{cell.name for cell in part.cells} for part in parts]
-        assert sum(map(len, names_of)) == len(whole.cells)
-        assert set.union(*names_of) == {cell.name for cell in whole.cells}
-        for part, own in zip(parts, names_of, strict=True):
-            assert {cell.capacity_of or cell.name for cell in part.cells} <= own
-    runs = [
-        sum(map(part.repeats_of, part.cells))
-        + len({part.capacity_key(cell) for cell in part.cells}) * part.capacity_repeats
-        for part in (share_of(whole, share, 2) for share in (1, 2))
-    ]
-    assert abs(runs[0] - runs[1]) <= 5
+def test_two_shares_beside_each_other_measure_what_one_would(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    protocol = protocol.model_copy(update={"capacity_repeats": 2})
+    folders = (tmp_path / "first", tmp_path / "second")
+    told: list[str] = []
 
-
-def test_folders_of_several_gpus_are_one(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in "ab"]
-    for folder, device in zip(folders, ("GPU", "GPU"), strict=True):
-        folder.mkdir()
-        Index(device=device, cells={folder.name: CellEntry(rate=1.0, runs=["runs/1"])}).write(
-            folder
+    def campaign(number: int, runs: int) -> Campaign:
+        own, other = folders[number - 1], folders[2 - number]
+        return Campaign(
+            *(protocol, own, tmp_path, time_for(runs)),
+            share=Share(number, 2),
+            beside=[other],
+            tell=told.append,
         )
+
+    done = campaign(1, 1).measure()
+    assert told == [
+        *done.measured,
+        "waits for the capacity of lengths,vllm, which another share measures",
+    ]
+    assert (len(done.measured), done.missing) == (1, 1)
+    assert load_index(folders[0]).cells == {}
+
+    done = campaign(2, 99).measure()
+    assert (len(done.measured), done.missing) == (3, 0)
+    done = campaign(1, 99).measure()
+    assert (len(done.measured), done.missing) == (1, 0)
+
+    first, second = (load_index(folder) for folder in folders)
+    assert set(first.cells) == {"near"}
+    assert set(second.cells) == {"near", "other"}
     whole = load_indices(folders)
-    assert whole.cells["b"].runs == [str(folders[1].resolve() / "runs/1")]
-    with pytest.raises(ResultError, match="holds 'a', which another folder holds"):
-        load_indices([folders[0], folders[0]])
-    Index(device="another").write(folders[1])
-    with pytest.raises(ResultError, match="holds runs of another, not of GPU"):
-        load_indices(folders)
+    did = whole.capacities["lengths,vllm"].requests_per_s
+    assert len(did) == 2
+    assert first.cells["near"].rate == second.cells["near"].rate == whole.cells["other"].rate
+    assert first.cells["near"].rate == pytest.approx(0.8 * sum(did) / 2, rel=1e-5)
+    assert whole.cells["near"].runs == [
+        str(folder.resolve() / "runs" / "near" / "1") for folder in folders
+    ]
+
+    found = evaluate(protocol, folders, tmp_path, LINEAR, tmp_path / "out")
+    assert found.missing == []
+    assert [row["repeats"] for row in found.cells] == [2, 1]
+    assert [row["devices"] for row in found.cells] == [[None, None], [None]]
+    (capacity,) = found.capacities
+    assert capacity["repeats"] == 2
+    assert all(row["replay_same"] for row in (*found.cells, capacity))
+
+
+def test_a_share_takes_over_the_larger_number_of_requests(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    """Another share found that too few keep the device busy: what was measured with them goes."""
+    protocol = protocol.model_copy(update={"capacity_repeats": 2})
+    own, other = tmp_path / "own", tmp_path / "other"
+    campaign = Campaign(protocol, own, tmp_path, time_for(1), share=Share(1, 2), beside=[other])
+    campaign.measure()
+    (entry,) = load_index(own).capacities.values()
+    more = 2 * entry.requests
+    other.mkdir()
+    theirs = CapacityEntry(requests=more, requests_per_s=[7.0], runs=["runs/1"])
+    Index(capacities={"lengths,vllm": theirs}).write(other)
+
+    again = Campaign(protocol, own, tmp_path, time_for(1), share=Share(1, 2), beside=[other])
+    assert len(again.measure().measured) == 1
+    (anew,) = load_index(own).capacities.values()
+    assert (anew.requests, len(anew.runs)) == (more, 1)
+    assert anew.runs != entry.runs
+    run = load_run(own / anew.runs[0])
+    assert run.manifest["config"]["limit"] == more
+    assert run.manifest["config"]["arrivals"] == "burst"

@@ -11,8 +11,7 @@ from schedsim.experiments.validation.choice import choose
 from schedsim.experiments.validation.load_shift import FACTORS, Curve, load_shift
 from schedsim.experiments.validation.metrics import METRICS, figure
 from schedsim.experiments.validation.rates import highest_rate
-from schedsim.experiments.validation.saturation import Tables, capacity_of, tokens_per_s
-from schedsim.results.steady import Window
+from schedsim.experiments.validation.saturation import Tables, capacity_of
 from tests.validation.runs import LINEAR, settings, small_trace, stored, validated
 
 NAMES = ("a", "b", "c", "d")
@@ -101,14 +100,6 @@ def test_a_quantile_needs_five_samples_beyond_it() -> None:
         assert told(metric, needed - 1) is None
         assert told(metric, needed) == 2.0
     assert told("ttft_s.mean", 1) == 2.0
-
-
-def test_tokens_per_second_are_those_of_the_summary(tmp_path: Path) -> None:
-    run = stored(tmp_path / "run", small_trace(), settings())
-    window = Window(*run.summary["steady_window_s"])
-    found = tokens_per_s(Tables(run.summary, run.requests, run.steps), window)
-    for name, value in found.items():
-        assert value == pytest.approx(run.summary["throughput"]["steady"][name])
 
 
 def test_only_an_engine_with_a_line_has_a_capacity(tmp_path: Path) -> None:

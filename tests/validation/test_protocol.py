@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from schedsim.errors import ConfigError, ResultError, SchedsimError
 from schedsim.experiments.protocol.index import INDEX, CapacityEntry, Index, load_index
-from schedsim.experiments.protocol.loads import at_rate, evenly, load_source
-from schedsim.experiments.protocol.measuring import saturating_rate
-from schedsim.experiments.protocol.plan import Protocol, Source, read_protocol
+from schedsim.experiments.protocol.loads import at_once, at_rate, load_source
+from schedsim.experiments.protocol.measuring import saturating_requests
+from schedsim.experiments.protocol.plan import PlannedCell, Protocol, Source, read_protocol
 from schedsim.experiments.setup import prepare_trace
 from tests.validation.runs import LINEAR, settings, small_trace
 
@@ -56,6 +56,22 @@ def test_the_design_is_what_the_protocol_says() -> None:
     assert 45 <= TEST.seconds <= 60
 
 
+def test_the_page_has_the_cells_of_the_file() -> None:
+    def told(cell: PlannedCell) -> str:
+        text = f"`{cell.policy}` {cell.load:g}"
+        text += "" if cell.blocks is None else f", {cell.blocks:,} blocks"
+        return text + ("" if cell.repeats is None else f", {cell.repeats} repeats")
+
+    page = (FOLDER / "PROTOCOL.md").read_text()
+    for trace in ("conversation", "code", "sharegpt", "mooncake"):
+        cells = [
+            next(c for c in TEST.cells if c.kind == kind and c.trace.startswith(trace))
+            for kind in ("light", "near", "pressure")
+        ]
+        assert f" | {' | '.join(map(told, cells))} |\n" in page
+    assert f"{TEST.draws} simulations" in page.replace("ten simulations", "10 simulations")
+
+
 def test_development_and_test_share_no_request() -> None:
     assert (TEST.purpose, DEVELOPMENT.purpose) == ("test", "development")
     for source in TEST.traces.values():
@@ -82,18 +98,28 @@ def test_a_cell_has_its_rate_and_the_pattern_of_its_trace() -> None:
     served = prepare_trace(trace, at_rate(trace, settings(), rate=40.0, seconds=3.0))
     assert len(served) == 120
     assert np.allclose(served.arrival * trace.arrival[120] / 3.0, trace.arrival[:120])
-    even = prepare_trace(trace, evenly(trace, settings(), rate=40.0, seconds=3.0))
-    assert np.allclose(np.diff(even.arrival), 1 / 40.0)
-    assert (even.prompt_tokens == trace.prompt_tokens[:120]).all()
-    for load in (at_rate, evenly):
-        with pytest.raises(ConfigError, match="take a shorter time or a longer trace"):
-            load(trace, settings(), 40.0, 5.0)
+    with pytest.raises(ConfigError, match="take a shorter time or a longer trace"):
+        at_rate(trace, settings(), 40.0, 5.0)
 
 
-def test_a_rate_that_is_too_much_is_found() -> None:
+def test_requests_of_a_capacity_are_there_from_the_beginning() -> None:
+    trace = small_trace(200, rate=7.0)
+    burst = prepare_trace(trace, at_once(trace, settings(), 120))
+    assert (burst.arrival == 0.0).all()
+    assert (burst.prompt_tokens == trace.prompt_tokens[:120]).all()
+    assert len(prepare_trace(trace, at_once(trace, settings(), 200))) == 200
+    with pytest.raises(ConfigError, match="has 200 requests; 201 are asked for"):
+        at_once(trace, settings(), 201)
+
+
+def test_requests_that_keep_an_engine_busy_are_found() -> None:
     trace = small_trace(2000)
-    few, many = (saturating_rate(trace, settings(max_seqs=seats), LINEAR, 2.0) for seats in (2, 8))
-    assert 1.0 < few < many
+    few, many = (
+        saturating_requests(trace, settings(max_seqs=seats), LINEAR, 2.0) for seats in (2, 8)
+    )
+    assert 16 <= few < many
+    with pytest.raises(ConfigError, match="take a shorter time or a longer trace"):
+        saturating_requests(trace, settings(max_seqs=2), LINEAR, 1e9)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +157,10 @@ def test_no_file_and_no_trace_are_told(tmp_path: Path) -> None:
 
 def test_an_index_is_read_back(tmp_path: Path) -> None:
     assert load_index(tmp_path) == Index()
-    entry = CapacityEntry(offered=8.0, requests_per_s=[3.0, 5.0], runs=["a", "b"])
+    entry = CapacityEntry(requests=80, requests_per_s=[3.0, 5.0], runs=["a", "b"])
     index = Index(device="cpu", capacities={"x": entry})
     index.write(tmp_path)
     assert load_index(tmp_path) == index
-    assert entry.mean == 4.0
     (tmp_path / INDEX).write_text("{")
     with pytest.raises(ResultError, match="put back a copy of it"):
         load_index(tmp_path)
