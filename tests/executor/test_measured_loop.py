@@ -15,6 +15,7 @@ from schedsim.costs import load_fitted
 from schedsim.costs.fitted import make_fitted
 from schedsim.experiments.validation.cells import make_cells
 from schedsim.experiments.validation.retiming import Decided, other_device_time
+from schedsim.experiments.validation.saturation import SATURATED
 from schedsim.experiments.validation.simulations import Simulations
 from schedsim.results.stored_run import float_column, load_run
 from schedsim.scheduler.batch import BatchShape
@@ -89,12 +90,16 @@ def test_the_whole_loop(folder: Path, tmp_path: Path) -> None:
             if parts["error"] is not None:
                 assert sum(told) == pytest.approx(parts["error"], abs=1e-9)
         assert set(cell["steps"]["parts"]) == {"host", "device", "gap"}
-        assert cell["capacity"] is None  # all at once: there is no steady window
+        begin, end = cell["capacity"]["window_s"]
+        assert 0.0 < begin < end
+        in_line = cell["capacity"]["in_line"]
+        assert cell["capacity"]["saturated"] is (in_line >= SATURATED)
         assert cell["formula_blocks"] is None
         assert names(out / cell["cell"]) == {
             *(f"{kind}-{number}" for kind in ("measured", "replayed") for number in (1, 2)),
             "simulated",
         }
+    assert printed["cells"][0]["capacity"]["saturated"]  # 40 at once, for 8 seats
     choices = {choice["metric"]: choice for choice in printed["choices"]}
     assert choices["e2e_s.mean"]["regret"] >= 0
     assert {"validation.json", "requests.parquet"} <= names(out)
