@@ -185,7 +185,7 @@ def iterations_of(run: StoredRun) -> Iterations:
 
 def _has_device_clock(run: StoredRun) -> bool:
     """A CPU has run what it is given when the host looks at the clock again, ahead or not."""
-    return bool(run.manifest.get("execution", {}).get("device", "cpu") != "cpu")
+    return bool(run.execution.get("device", "cpu") != "cpu")
 
 
 def _ends_by_device(end: Floats, timed: npt.NDArray[np.bool_], spans: Floats) -> Floats:
@@ -202,7 +202,7 @@ def _ends_by_device(end: Floats, timed: npt.NDArray[np.bool_], spans: Floats) ->
 
 def padding_of(run: StoredRun) -> Padding:
     """The sizes to which the engine of a run padded its batches; none where it does not say."""
-    said = run.manifest.get("execution", {}).get("padding")
+    said = run.execution.get("padding")
     if said is None:
         return UNPADDED
     if "max_chunks" in said:  # an older run, whose sizes all had room for as many chunks

@@ -58,7 +58,7 @@ def provenance_of(runs: Sequence[StoredRun], iterations: Sequence[int]) -> dict[
                 "policy": run.manifest["config"].get("policy"),
                 "memory": run.manifest["config"].get("resolved", {}).get("memory"),
                 "decision_lag": run.manifest.get("decision_lag"),
-                "device_uuid": _execution(run).get("device_uuid"),
+                "device_uuid": run.execution.get("device_uuid"),
                 "device_state": run.manifest.get("device_state"),
                 "trace": run.manifest["trace"].get("name"),
                 "trace_sha256": run.manifest["trace"].get("sha256"),
@@ -73,7 +73,7 @@ def provenance_of(runs: Sequence[StoredRun], iterations: Sequence[int]) -> dict[
 
 def _machine(run: StoredRun) -> dict[str, Any]:
     """What must be equal for iterations to take equally long."""
-    config, execution = run.manifest["config"], _execution(run)
+    config, execution = run.manifest["config"], run.execution
     on_gpu = str(execution.get("device")).startswith("cuda")
     told = {
         "device": run.manifest.get("device"),
@@ -83,7 +83,3 @@ def _machine(run: StoredRun) -> dict[str, Any]:
         "block_size": config.get("resolved", {}).get("block_size"),
     }
     return {name: told[name] if name in told else execution.get(name) for name in _MACHINE}
-
-
-def _execution(run: StoredRun) -> dict[str, Any]:
-    return run.manifest.get("execution") or {}

@@ -91,8 +91,8 @@ def threats_of(validation: Validation) -> list[str]:
                 f"{name} is overloaded: its latencies grow with the length of the trace; what "
                 "tells of the engine is its capacity."
             )
-    executions = [found.cell.runs[0].manifest.get("execution") for found in validation.cells]
-    if any(str((e or {}).get("weights")).startswith("random") for e in executions):
+    executions = [found.cell.runs[0].execution for found in validation.cells]
+    if any(str(execution.get("weights")).startswith("random") for execution in executions):
         told.append("Weights are random: shapes and kernels are a model's, what it says is not.")
     told.append(
         "Output lengths are the trace's, on both sides; a real engine stops where it likes."

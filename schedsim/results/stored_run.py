@@ -35,6 +35,11 @@ class StoredRun:
         return "execution" in self.manifest
 
     @property
+    def execution(self) -> dict[str, Any]:
+        """What the device and its engine were; empty of a simulation."""
+        return self.manifest.get("execution") or {}
+
+    @property
     def has_decisions(self) -> bool:
         """Whether it wrote a decision record."""
         return (self.path / DECISIONS).is_file()

@@ -105,7 +105,7 @@ def test_a_quantile_needs_five_samples_beyond_it() -> None:
 def test_only_an_engine_with_a_line_has_a_capacity(tmp_path: Path) -> None:
     for rate, saturated in ((2000.0, True), (5.0, False)):
         run = stored(tmp_path / str(rate), small_trace(rate=rate), settings(max_seqs=4))
-        tables = Tables(run.summary, run.requests, run.steps)
+        tables = Tables(run.summary, run.steps)
         found = capacity_of([tables, tables], tables, 0.015)
         assert found is not None
         assert found.is_saturated is saturated

@@ -9,15 +9,10 @@ import pytest
 from schedsim.experiments.validation.cells import make_cells
 from schedsim.results.stored_run import StoredRun
 from schedsim.traces import Trace
-from tests.validation.runs import LINEAR, fitted, settings, small_trace, stored, validated
+from tests.validation.runs import LINEAR, fitted, settings, stored, validated
 
 ON_CPU = {"device": "cpu", "dtype": "float32", "attention": "torch", "threads": 1}
 ON_GPU = ON_CPU | {"device": "cuda:0", "dtype": "bfloat16", "device_uuid": "one"}
-
-
-@pytest.fixture(scope="module")
-def trace() -> Trace:
-    return small_trace()
 
 
 @pytest.fixture(scope="module")

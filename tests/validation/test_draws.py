@@ -11,12 +11,7 @@ from schedsim.experiments.validation.metrics import METRICS, figure, mean_summar
 from schedsim.experiments.validation.simulations import Simulations
 from schedsim.results.stored_run import StoredRun
 from schedsim.traces import Trace
-from tests.validation.runs import LINEAR, fitted, settings, small_trace, stored, validated
-
-
-@pytest.fixture(scope="module")
-def trace() -> Trace:
-    return small_trace()
+from tests.validation.runs import LINEAR, fitted, settings, stored, validated
 
 
 @pytest.fixture(scope="module")

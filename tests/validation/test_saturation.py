@@ -28,7 +28,7 @@ def served(factor: float = 1.0, requests: int = 60, **given: Any) -> Tables:
     cost = scaled(make_step_cost(LINEAR), factor)
     trace = prepare_trace(small_trace(requests), chosen)
     result = run_policy(trace, chosen, cost=cost).result
-    return Tables(result.summary, result.requests_table, result.steps_table)
+    return Tables(result.summary, result.steps_table)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

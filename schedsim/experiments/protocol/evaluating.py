@@ -15,7 +15,7 @@ from schedsim.experiments.validation.cells import make_cells
 from schedsim.experiments.validation.choice import Choice
 from schedsim.experiments.validation.metrics import Margins
 from schedsim.experiments.validation.validating import Validation, validate
-from schedsim.results.stored_run import StoredRun, load_run
+from schedsim.results.stored_run import load_run
 from schedsim.traces import Trace
 
 HELD = tuple(f"{name}.{part}" for name in ("ttft_s", "tpot_s", "e2e_s") for part in ("mean", "p90"))
@@ -198,7 +198,7 @@ def _capacity_row(key: str, cell: PlannedCell, found: CellValidation) -> Row:
 def _common(found: CellValidation) -> Row:
     return {
         "repeats": len(found.cell.runs),
-        "devices": [_device_of(run) for run in found.cell.runs],
+        "devices": [run.execution.get("device_uuid") for run in found.cell.runs],
         "requests": len(found.cell.trace),
         "stable": found.cell.runs[0].summary["stable"],
         "in_sample": found.seen,
@@ -207,12 +207,6 @@ def _common(found: CellValidation) -> Row:
         "order": [d.order for d in found.divergences],
         "step_time_total": found.steps["total"],
     }
-
-
-def _device_of(run: StoredRun) -> str | None:
-    """The UUID of the device of a run; None of a CPU."""
-    uuid = (run.manifest.get("execution") or {}).get("device_uuid")
-    return None if uuid is None else str(uuid)
 
 
 def _metric(name: str, found: CellValidation) -> Row:

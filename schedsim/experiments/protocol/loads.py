@@ -41,7 +41,9 @@ def at_rate(trace: Trace, settings: RunSettings, rate: float, seconds: float) ->
     Raises:
         ConfigError: the trace has not so many requests.
     """
-    count = _count(trace, rate, seconds)
+    count = max(LEAST_REQUESTS, round(rate * seconds))
+    # one more, whose arrival ends the span of the others
+    _check_length(trace, count + 1, f"{rate:.3g} a second for {seconds:g} s are {count:,}")
     span = float(trace.arrival[count] - trace.arrival[0])
     if span <= 0:
         raise ConfigError(f"{trace.source.name}: its first {count:,} requests come at one time")
@@ -55,19 +57,13 @@ def at_once(trace: Trace, settings: RunSettings, requests: int) -> RunSettings:
     Raises:
         ConfigError: the trace has not so many requests.
     """
-    if requests > len(trace):
-        raise ConfigError(
-            f"{trace.source.name} has {len(trace):,} requests; {requests:,} are asked for: take a "
-            "shorter time or a longer trace"
-        )
+    _check_length(trace, requests, f"{requests:,} are asked for")
     return settings.model_copy(update={"limit": requests, "arrivals": "burst"})
 
 
-def _count(trace: Trace, rate: float, seconds: float) -> int:
-    count = max(LEAST_REQUESTS, round(rate * seconds))
-    if count >= len(trace):
+def _check_length(trace: Trace, needed: int, asked: str) -> None:
+    if needed > len(trace):
         raise ConfigError(
-            f"{trace.source.name} has {len(trace):,} requests; {rate:.3g} a second for "
-            f"{seconds:g} s are {count:,}: take a shorter time or a longer trace"
+            f"{trace.source.name} has {len(trace):,} requests; {asked}: take a shorter time or a "
+            "longer trace"
         )
-    return count

@@ -21,7 +21,7 @@ from schedsim.traces import Trace
 LONGER = 1.15
 """How much longer than simulated a run is taken to be when its end is foreseen."""
 
-LEAST_REQUESTS, MORE = 16, 1.25
+FEWEST, MORE = 16, 1.25
 """The first number of requests that is tried for a capacity, and by how much the next is more."""
 
 MOST_TRIES = 4
@@ -69,12 +69,14 @@ class Campaign:
     command: Sequence[str] = ()
     tell: Callable[[str], None] = lambda text: None
     _index: Index = field(init=False)
+    _others: list[Index] = field(init=False)
     _loaded: dict[str, Trace] = field(init=False, default_factory=dict)
     _model: DeviceModel | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         assert len(self.beside) == self.share.shares - 1, "every other share has a folder"
         self._index = load_index(self.folder)
+        self._look()
 
     def measure(self) -> Done:
         """Make the runs that are missing, capacities first, until one would not fit.
@@ -115,6 +117,7 @@ class Campaign:
         while True:
             for place, (key, owner) in enumerate(self.protocol.capacities().items()):
                 yield from self._capacity_runs(key, owner, place)
+            self._look()
             lacking = [key for key in self.protocol.capacities() if not self._is_known(key)]
             if not lacking:
                 break
@@ -126,6 +129,10 @@ class Campaign:
             time.sleep(POLL_S)
         for place, cell in enumerate(self.protocol.cells):
             yield from self._cell_runs(cell, place)
+
+    def _look(self) -> None:
+        """Read what the other shares have measured by now."""
+        self._others = [load_index(folder) for folder in self.beside]
 
     def _capacity_runs(self, key: str, owner: PlannedCell, place: int) -> Iterator[str | None]:
         """What each missing run of a capacity brought; None when there is no time."""
@@ -170,7 +177,7 @@ class Campaign:
 
     def _shares_of(self, key: str) -> list[CapacityEntry]:
         """What each share that has begun with this capacity has of it."""
-        indices = (self._index, *map(load_index, self.beside))
+        indices = (self._index, *self._others)
         return [index.capacities[key] for index in indices if key in index.capacities]
 
     def _is_known(self, key: str) -> bool:
@@ -185,6 +192,7 @@ class Campaign:
         if not planned:
             return
         shares = self._shares_of(self.protocol.capacity_key(cell))
+        # in an order of their own, so that all shares come to the same sum
         did = sorted(rate for entry in shares for rate in entry.requests_per_s)
         rate = float(f"{cell.load * sum(did) / len(did):.6g}")
         entry = self._index.cells.setdefault(cell.name, CellEntry(rate=rate))
@@ -247,7 +255,7 @@ def saturating_requests(trace: Trace, settings: RunSettings, step_time: str, sec
     Raises:
         ConfigError: the trace is too short, or the step time wrong.
     """
-    requests = LEAST_REQUESTS
+    requests = FEWEST
     while True:
         sized = at_once(trace, settings, requests).model_copy(update={"step_time": step_time})
         outcome = _ended(run_policy(prepare_trace(trace, sized), sized))
@@ -275,7 +283,7 @@ def saturated_rate(run: Tables) -> Saturated:
 
 def _tables(outcome: Outcome) -> Tables:
     result = outcome.result
-    return Tables(result.summary, result.requests_table, result.steps_table)
+    return Tables(result.summary, result.steps_table)
 
 
 def _ended(outcome: Outcome) -> Outcome:

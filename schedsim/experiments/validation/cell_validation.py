@@ -74,7 +74,7 @@ class CellValidation:
 
 
 def validate_cell(
-    cell: Cell, simulations: Simulations, margins: Margins, draws: int = 0
+    cell: Cell, simulations: Simulations, margins: Margins, draws: int
 ) -> CellValidation:
     """Simulate the cell with its own times, with the step time, and with more or less than that.
 
@@ -85,13 +85,13 @@ def validate_cell(
         ResultError: a run's steps lack what is needed.
         ConfigError, PolicyError, OutputError: as `run_policy`.
     """
+    drawn = simulations.draws(draws)  # first: it may be refused
     replays = [simulations.replay(number) for number in range(1, len(cell.runs) + 1)]
     outcome, simulated = simulations.simulate()
-    drawn = simulations.draws(draws)
     told = mean_summary(drawn) if drawn else simulated.summary
     measured = [run.summary for run in cell.runs]
     faster, slower = simulations.slower(1 - SLOWER), simulations.slower(1 + SLOWER)
-    tables = [Tables(run.summary, run.requests, run.steps) for run in (*cell.runs, simulated)]
+    tables = [Tables(run.summary, run.steps) for run in (*cell.runs, simulated)]
     stages = [
         stages_of(cell, run, replay, simulations.cost, told)
         for run, replay in zip(cell.runs, replays, strict=True)

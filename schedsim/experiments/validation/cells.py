@@ -129,7 +129,7 @@ def _asked(run: StoredRun) -> dict[str, Any]:
 
 def _ran_on(run: StoredRun) -> dict[str, Any]:
     """Not which card of a kind: repeats may be of two. Threads count where they compute."""
-    execution = run.manifest.get("execution") or {}
+    execution = run.execution
     names = ["weights", "dtype", "attention", "temperature"]
     if str(execution.get("device")).startswith("cpu"):
         names.append("threads")

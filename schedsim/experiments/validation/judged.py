@@ -29,7 +29,7 @@ class Row:
     simulated: float | None
     agreement: Agreement | None
     amplification: float | None
-    scatter: float | None = None
+    scatter: float | None
 
     @property
     def mean(self) -> float | None:
@@ -62,7 +62,7 @@ def rows_of(
     faster: Summary,
     slower: Summary,
     margins: Margins,
-    draws: Sequence[Summary] = (),
+    draws: Sequence[Summary],
 ) -> dict[str, Row]:
     """Every metric; `faster` and `slower` are simulated with iterations `SLOWER` off either way,
     `draws` with iterations that scatter."""

@@ -50,10 +50,7 @@ class Margins:
 def figure(summary: dict[str, Any], metric: str) -> float | None:
     """A metric of a run; None where it has none, or too few samples for this quantile."""
     path = METRICS[metric]
-    value: Any = summary
-    section: Any = summary
-    for key in path:
-        section, value = value, value.get(key) if isinstance(value, dict) else None
+    section, value = _at(summary, path[:-1]), _at(summary, path)
     if not isinstance(value, int | float):
         return None
     beyond = _BEYOND.get(path[-1])
@@ -77,6 +74,7 @@ def mean_summary(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _at(summary: Any, path: Sequence[str]) -> Any:
+    """What stands there; None where nothing does."""
     for key in path:
         summary = summary.get(key) if isinstance(summary, dict) else None
     return summary

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from schedsim.experiments.validation.equivalence import Agreement, agreement
+from schedsim.results.quantiles import Floats
 from schedsim.results.steady import Window
 from schedsim.results.stored_run import float_column, step_ends
 
@@ -22,10 +24,9 @@ KINDS = ("total_tokens_per_s", "output_tokens_per_s")
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What is read of a run: its summary and its two tables."""
+    """What is read of a run: its summary and its iterations."""
 
     summary: dict[str, Any]
-    requests: Any
     steps: Any
 
 
@@ -81,24 +82,19 @@ class Capacity:
 
 def capacity_of(measured: Sequence[Tables], simulated: Tables, margin: float) -> Capacity | None:
     """Compare what engines did per second of the same work; None where a run did none."""
-    speeds: dict[str, list[Speed]] = {name: [] for name in KINDS}
-    for run in (*measured, simulated):
-        for name, found in speeds_of(run).items():
-            speeds[name].append(found)
-    if any(len(found) <= len(measured) for found in speeds.values()):
+    speeds = [speeds_of(run) for run in (*measured, simulated)]
+    if any(len(found) < len(KINDS) for found in speeds):
         return None
-    in_line = min(speed.in_line for found in speeds.values() for speed in found)
-    told = {name: [speed.tokens_per_s for speed in found] for name, found in speeds.items()}
+    in_line = min(speed.in_line for found in speeds for speed in found.values())
+    rates = {name: [found[name].tokens_per_s for found in speeds] for name in KINDS}
     agreements = {}
     if in_line >= SATURATED:
-        agreements = {
-            name: agreement(rates[:-1], rates[-1], margin) for name, rates in told.items()
-        }
+        agreements = {name: agreement(told[:-1], told[-1], margin) for name, told in rates.items()}
     return Capacity(
-        window=speeds[KINDS[0]][0].window,
+        window=speeds[0][KINDS[0]].window,
         in_line=in_line,
-        measured={name: rates[:-1] for name, rates in told.items()},
-        simulated={name: rates[-1] for name, rates in told.items()},
+        measured={name: told[:-1] for name, told in rates.items()},
+        simulated={name: told[-1] for name, told in rates.items()},
         agreements=agreements,
     )
 
@@ -113,7 +109,8 @@ def speeds_of(run: Tables) -> dict[str, Speed]:
     """
     steps, summary = run.steps, run.summary
     ends = step_ends(steps)
-    starts = float_column(steps, "start")
+    times = np.column_stack([float_column(steps, "start"), ends]).ravel()
+    waiting = float_column(steps, "waiting") > 0
     emitted = float_column(steps, "sampled")
     computed = float_column(steps, "prefill_tokens") + float_column(steps, "decode_requests")
     output = summary["output_tokens"]
@@ -123,21 +120,19 @@ def speeds_of(run: Tables) -> dict[str, Speed]:
         done = np.cumsum(work)
         if not len(done) or not done[-1]:
             continue
-        times = np.column_stack([starts, ends]).ravel()
         shares = np.column_stack([done - work, done]).ravel() / done[-1]
         start, end = (float(np.interp(share, shares, times)) for share in (FIRST, LAST))
         if start < end:
             window = Window(start, end)
             rate = (LAST - FIRST) * tokens / window.seconds
-            found[name] = Speed(rate, window, _share_in_line(run, window))
+            found[name] = Speed(rate, window, _share_in_line(ends, waiting, window))
     return found
 
 
-def _share_in_line(run: Tables, window: Window) -> float:
+def _share_in_line(ends: Floats, waiting: npt.NDArray[np.bool_], window: Window) -> float:
     """The share of the window in which a request waited: from the end of an iteration to that of
     the next, if both left somebody in line."""
-    ends = step_ends(run.steps).clip(window.start, window.end)
-    waiting = float_column(run.steps, "waiting") > 0
-    waiting[1:] &= waiting[:-1]
-    lasted = np.diff(ends, prepend=window.start)
-    return float(lasted[waiting].sum()) / window.seconds
+    both = waiting.copy()
+    both[1:] &= waiting[:-1]
+    lasted = np.diff(ends.clip(window.start, window.end), prepend=window.start)
+    return float(lasted[both].sum()) / window.seconds

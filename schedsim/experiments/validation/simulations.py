@@ -179,7 +179,7 @@ class Simulations:
         None where the count is not the device's: it was given, or a CPU ran it.
         """
         run = self._cell.runs[0]
-        device = str((run.manifest.get("execution") or {}).get("device"))
+        device = str(run.execution.get("device"))
         if run.manifest["config"].get("blocks") is not None or not device.startswith("cuda"):
             return None
         settings = self._with_time(self._step_time).model_copy(update={"blocks": None})

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from schedsim.costs import StepCost
-from schedsim.experiments.step_time import scatter_of
 from schedsim.experiments.validation.cell_validation import CellValidation, validate_cell
 from schedsim.experiments.validation.cells import Cell
 from schedsim.experiments.validation.choice import Choice, choose
 from schedsim.experiments.validation.metrics import JUDGED, Margins
 from schedsim.experiments.validation.rates import AtRate, RateCurve, rate_curve
-from schedsim.experiments.validation.simulations import DRAWS, Simulations
+from schedsim.experiments.validation.simulations import Simulations
 from schedsim.results.summary import SCHEMA_VERSION
 
 
@@ -70,8 +69,6 @@ def validate(
     assert cells, "a validation is of runs"
     margins = margins or Margins()
     makers = [Simulations(cell, step_time, folder / cell.name, command) for cell in cells]
-    if draws:
-        scatter_of(makers[0].cost, DRAWS)
     found = []
     for cell, simulations in zip(cells, makers, strict=True):
         found.append(validate_cell(cell, simulations, margins, draws))
