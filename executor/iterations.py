@@ -15,7 +15,7 @@ from schedsim.executor.kernel_inputs import TABLE_STEP, ChunkInputs, KernelInput
 from schedsim.executor.kv_cache import KVStore
 from schedsim.executor.mixed_room import MixedRoom
 from schedsim.kernels.decode_plan import DecodePlan
-from schedsim.kernels.prefill_plan import PrefillPlan
+from schedsim.kernels.prefill_plan import PrefillPlan, attended_at_once
 from schedsim.kernels.sampling import sample
 
 WARM_UP_ROWS = (0, 1, 2, 16)
@@ -46,8 +46,14 @@ class Iterations:
 
     @property
     def padding(self) -> Padding:
-        """The sizes of the batches that are captured."""
-        return Padding(decodes=self._sizes, mixed=self._room.sizes, chunks=self._room.chunks)
+        """The sizes of the batches that are captured, and how many chunk tokens are attended to at
+        once; a CPU does one after the other."""
+        return Padding(
+            decodes=self._sizes,
+            mixed=self._room.sizes,
+            chunks=self._room.chunks,
+            attended=attended_at_once(*self._heads, self._decoder.dtype, self._decoder.device),
+        )
 
     def warm_up(self) -> None:
         """Compile every kernel and capture the graphs; before the first message is sent.

@@ -156,7 +156,7 @@ class DecodePlan:
         self.head_dim = head_dim
         self.dtype = dtype
         self.tiles = decode_tiles(head_dim, heads // kv_heads, dtype)
-        programs = PROGRAMS_PER_PROCESSOR * _num_processors(self.device)
+        programs = PROGRAMS_PER_PROCESSOR * num_processors(self.device)
         self.target_splits = max(1, programs // kv_heads)
         self.capacity = max_sequences + self.target_splits
         self.num_sequences = 0  # until `build`, which also keeps the lengths
@@ -211,7 +211,7 @@ class DecodePlan:
         )
 
 
-def _num_processors(device: torch.device) -> int:
+def num_processors(device: torch.device) -> int:
     """Multiprocessors of the device; 1 for the interpreter's."""
     if device.type != "cuda":
         return 1

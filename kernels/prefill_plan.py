@@ -8,6 +8,7 @@ import triton
 from torch import Tensor
 
 from schedsim.kernels.checks import check_heads, require
+from schedsim.kernels.decode_plan import num_processors
 
 RECORD = 4
 """int32 fields of a tile's record: sequence, first row of the query, position of that row in its
@@ -53,6 +54,18 @@ def prefill_tiles(
     while tokens > 16 and STAGES * 2 * tokens * dim * dtype.itemsize > room:
         tokens //= 2
     return PrefillTiles(tokens, warps=8, stages=STAGES)
+
+
+def attended_at_once(
+    heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
+) -> int:
+    """Of how many chunk tokens a GPU runs the programs side by side: one program a multiprocessor,
+    whose shared memory it fills, and one a KV head and tile of query rows. 0 on a CPU."""
+    if device.type != "cuda":
+        return 0
+    group = heads // kv_heads
+    tokens = prefill_rows(head_dim, group, dtype) // group
+    return max(tokens, num_processors(device) * tokens // kv_heads)
 
 
 class PrefillPlan:

@@ -11,12 +11,16 @@ import typer
 
 from schedsim.cli import options
 from schedsim.cli.beside_runs import check_beside_runs
-from schedsim.cli.calibration_tables import coefficients_table, regions_table, residuals_table
-from schedsim.cli.console import stdout_console
+from schedsim.cli.calibration_output import (
+    print_adapted,
+    print_fit,
+    remark_on_design,
+    remark_on_files,
+    remark_on_fit,
+)
 from schedsim.cli.errors import user_errors
 from schedsim.cli.options import ENGINE
 from schedsim.cli.output_file import Force, check_file
-from schedsim.cli.side_by_side import note
 from schedsim.cli.working import working
 from schedsim.config import (
     ExecutionSettings,
@@ -25,13 +29,15 @@ from schedsim.config import (
     make_execution_settings,
     make_settings,
 )
+from schedsim.costs.fitted_file import FittedFile, read_fitted_file
 from schedsim.errors import ConfigError
 from schedsim.experiments.calibration import Calibration
+from schedsim.experiments.calibration import adapt as adapt_file
 from schedsim.experiments.calibration import calibrate as fit_runs
-from schedsim.experiments.design_file import read_design
 from schedsim.experiments.designed_run import measure
 from schedsim.experiments.execution import require_torch
 from schedsim.experiments.least_squares import require_scipy
+from schedsim.experiments.provenance import check_adaptable
 from schedsim.report.calibration import draw
 from schedsim.report.figures import is_installed
 from schedsim.results.directory import check_unused, write_whole
@@ -49,14 +55,19 @@ schedsim calibrate --model llama-3-8b --device cuda --memory paged,host_blocks=4
 
 schedsim calibrate --from light --from heavy --out h100.json
 
+schedsim calibrate --adapt llama.json --model llama-3-8b --device cuda --out this-device.json
+
 schedsim run trace.csv --step-time fitted:llama.json
 """
 
 DESIGN = "Design"
 DEFAULT_TIME_LIMIT = 240.0
+ADAPT_TIME_LIMIT = 20.0
+"""One factor needs few batches."""
+
 DEFAULT_PASSES = 10
 
-ALSO_WITH_RUNS = ("out", "runs", "no_picture", "force", "as_json", "quiet")
+ALSO_WITH_RUNS = ("out", "runs", "adapt", "no_picture", "force", "as_json", "quiet")
 """What can be given beside runs; the rest says what is measured."""
 
 
@@ -70,6 +81,14 @@ def calibrate(
             "--from",
             help="Directory of a finished run, to fit to it and measure nothing; may stand "
             "several times.",
+        ),
+    ] = None,
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file of this command, or the name of one that comes with schedsim: change "
+            "nothing of it but how fast the device is.",
         ),
     ] = None,
     model: Annotated[
@@ -115,13 +134,14 @@ def calibrate(
         ),
     ] = None,
     time_limit: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="Seconds to measure at most; the model is loaded and warmed up before.",
+            help="Seconds to measure at most; the model is loaded and warmed up before; default: "
+            f"{DEFAULT_TIME_LIMIT:.0f}, with --adapt {ADAPT_TIME_LIMIT:.0f}.",
             rich_help_panel=DESIGN,
             min=0.0,
         ),
-    ] = DEFAULT_TIME_LIMIT,
+    ] = None,
     passes: Annotated[
         int,
         typer.Option(
@@ -149,7 +169,8 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the file's content.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure designed batches on a device, or take runs, and fit a step-time model to them.
+    """Measure designed batches on a device, or take runs, and fit a step-time model to them; or
+    adapt one.
 
     Beside the file comes a picture, of the same name with .svg.
     """
@@ -160,7 +181,9 @@ def calibrate(
         )
     if runs:
         check_beside_runs(context, ALSO_WITH_RUNS, "measuring")
-    require_scipy()
+    to_adapt = None if adapt is None else _to_adapt(adapt, out)
+    if to_adapt is None:
+        require_scipy()
     picture = None if no_picture else out.with_suffix(".svg")
     if picture == out:
         raise ConfigError(
@@ -172,33 +195,55 @@ def calibrate(
             check_file(file, force)
     if runs:
         stored = [load_run(run) for run in runs]
-        calibration = _fitted(stored, quiet)
+        calibration = _fitted(stored, to_adapt, quiet)
     else:
         with _folder(keep) as folder:
-            stored = [_measured(context.params, folder, quiet)]
-            calibration = _fitted(stored, quiet)
+            stored = [_measured(context.params, to_adapt, folder, quiet)]
+            calibration = _fitted(stored, to_adapt, quiet)
             if not quiet:
-                _remark_on_design(folder, passes)
+                remark_on_design(folder, passes)
     _write(calibration, out, picture)
     if as_json:
         typer.echo(out.read_text(encoding="utf-8"), nl=False)
+    elif adapt is None:
+        print_fit(calibration.file)
     else:
-        _print(calibration)
+        print_adapted(calibration.file, adapt)
     if not quiet:
-        _remark(calibration, out, picture)
+        if adapt is None:
+            remark_on_fit(calibration.file)
+        remark_on_files(out, picture)
 
 
-def _measured(given: dict[str, Any], folder: Path, quiet: bool) -> StoredRun:
+def _to_adapt(path: str, out: Path) -> FittedFile:
+    """The file of --adapt, which the adapted one does not replace."""
+    file, packaged = read_fitted_file(path, "--adapt ")
+    if not packaged and out.exists() and out.samefile(path):
+        raise ConfigError(
+            f"--out {out} is the file to adapt, and the next device is adapted to from it, too: "
+            "give another name"
+        )
+    return file
+
+
+def _measured(
+    given: dict[str, Any], to_adapt: FittedFile | None, folder: Path, quiet: bool
+) -> StoredRun:
     """The run of designed batches that the options describe."""
     require_torch()
     settings, execution = _settings(given)
+    time_limit = given["time_limit"]
+    if to_adapt is not None:  # what would be refused after measuring, too
+        check_adaptable(to_adapt.provenance, {"model": settings.model}, "what to measure")
+    if time_limit is None:
+        time_limit = DEFAULT_TIME_LIMIT if to_adapt is None else ADAPT_TIME_LIMIT
     with nullcontext() if quiet else working(f"measuring {settings.model}"):
         return measure(
             settings,
             execution,
             folder,
             passes=given["passes"],
-            time_limit=given["time_limit"],
+            time_limit=time_limit,
             command=["schedsim", *sys.argv[1:]],
         )
 
@@ -219,9 +264,9 @@ def _settings(given: dict[str, Any]) -> tuple[RunSettings, ExecutionSettings]:
     return settings, execution
 
 
-def _fitted(runs: list[StoredRun], quiet: bool) -> Calibration:
+def _fitted(runs: list[StoredRun], to_adapt: FittedFile | None, quiet: bool) -> Calibration:
     with nullcontext() if quiet else working("fitting"):
-        return fit_runs(runs)
+        return fit_runs(runs) if to_adapt is None else adapt_file(to_adapt, runs)
 
 
 @contextmanager
@@ -239,36 +284,3 @@ def _write(calibration: Calibration, out: Path, picture: Path | None) -> None:
     write_whole(out, calibration.file.model_dump_json(indent=2) + "\n")
     if picture is not None and is_installed():
         draw(calibration, picture)
-
-
-def _print(calibration: Calibration) -> None:
-    console = stdout_console()
-    console.print(coefficients_table(calibration.file))
-    console.print(residuals_table(calibration.file))
-    regions = regions_table(calibration.file)
-    if regions is not None:
-        console.print(regions)
-
-
-def _remark_on_design(folder: Path, passes: int) -> None:
-    design = read_design(folder)
-    assert design is not None, "a run of designed batches has a design"
-    whole = f"the design {design.passes} times" if design.passes else "not the whole design"
-    bound = "--time-limit" if design.passes < passes else "--passes"
-    note(
-        f"measured {design.batches:,} batches, {whole} ({design.planned:,} batches); "
-        f"more {bound} measures more"
-    )
-    if design.skipped:
-        note(f"{design.skipped:,} batches found no room in the cache and were left out")
-
-
-def _remark(calibration: Calibration, out: Path, picture: Path | None) -> None:
-    for warning in calibration.file.warnings:
-        note(warning)
-    if picture is not None:
-        if is_installed():
-            note(f"drew {picture}")
-        else:
-            note("no picture: pip install 'schedsim[report]' brings what draws it")
-    note(f"wrote {out}; use it with  --step-time fitted:{out}")

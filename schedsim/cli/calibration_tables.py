@@ -39,9 +39,19 @@ def residuals_table(fitted: FittedFile) -> Table:
     """How far the fit is off, over all iterations, on held-out ones, and by kind."""
     residuals = fitted.residuals
     rows = {"all": residuals["in_sample"], "held out": residuals["cross_validated"]}
-    rows |= {f"{kind} only": figures for kind, figures in residuals["by_kind"].items()}
-    rows["mixed"] = rows.pop("mixed only")
+    return errors_table("error of an iteration", rows | _by_kind(residuals["by_kind"]))
+
+
+def adaptation_table(adapted: FittedFile) -> Table:
+    """How far a file was off on the iterations that it was adapted to, and how far it is now, over
+    all and by kind."""
+    now = adapted.residuals["adapted"]
+    rows = {"as it was": now["before"], "adapted": now, **_by_kind(now["by_kind"])}
     return errors_table("error of an iteration", rows)
+
+
+def _by_kind(figures: dict[str, Any]) -> dict[str, Any]:
+    return {kind if kind == "mixed" else f"{kind} only": own for kind, own in figures.items()}
 
 
 def regions_table(fitted: FittedFile) -> Table | None:

@@ -24,6 +24,7 @@ HEATED = (
     "prefill_tokens",
     "prefill_context",
     "prefill_attention",
+    "prefill_span",
 )
 """The features whose time is arithmetic, which a lower clock makes longer."""
 
@@ -40,7 +41,10 @@ class Features(NamedTuple):
 
     `tokens` run through the model, those included that pad the batch to a size which the engine has
     captured; `tiles` are these in whole tiles of `TILE`; `launched` is 1 for a batch with chunks
-    that has too many tokens, or too many chunks, to be captured; `mixed_context` is
+    that has too many tokens, or too many chunks, to be captured; `prefill_span` are the tokens
+    that a chunk's query passes one after the other while all chunks are attended to: those of the
+    longest, or, where more chunk tokens run than the device attends to at once, the pairs of query
+    and key over these; 0 where that is not known; `mixed_context` is
     `decode_context` where there are chunks, too, and 0 elsewhere: kernels may read it otherwise.
     The others are those of `BatchShape`; decodes include the padding of a static batch, which costs
     what decodes cost, except in `longest_context`.
@@ -54,6 +58,7 @@ class Features(NamedTuple):
     prefill_tokens: int
     prefill_context: int
     prefill_attention: float
+    prefill_span: float
     sampled: int
     swapped_blocks: int
     copied_blocks: int
@@ -72,6 +77,9 @@ class Padding(BaseModel):
     Batches of decodes alone have one of the sizes `decodes`; those with prefill chunks have in all
     one of the sizes `mixed`, which has room for as many chunks as `chunks` says at the same place.
     Sizes ascend, chunks never fall. Larger batches are not padded.
+
+    `attended` belongs to such an engine, too: of how many chunk tokens its device runs the
+    attention at once, the others after them; 0 where that is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -79,6 +87,7 @@ class Padding(BaseModel):
     decodes: list[int] = Field(default_factory=list)
     mixed: list[int] = Field(default_factory=list)
     chunks: list[int] = Field(default_factory=list)
+    attended: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _ascend(self) -> "Padding":
@@ -117,6 +126,7 @@ def features_of(shape: BatchShape, padding: Padding) -> Features:
         shape.prefill_tokens,
         shape.prefill_context,
         shape.prefill_attention,
+        _span(padding, shape),
         shape.sampled,
         shape.swapped_blocks,
         shape.copied_blocks,
@@ -164,6 +174,7 @@ def features_of_steps(
         "tiles": -(-tokens // TILE),
         "launched": launched,
         "decode_requests": decodes,
+        "prefill_span": _span_each(padding, column),
         "mixed_context": np.where(prefill > 0, context, 0),
         "decode_context": context,
     }
@@ -171,6 +182,19 @@ def features_of_steps(
         name: np.asarray(own[name] if name in own else column(name), dtype=np.float64)
         for name in FEATURES
     }
+
+
+def _span(padding: Padding, shape: BatchShape) -> float:
+    if not padding.attended:
+        return 0.0
+    return max(float(shape.prefill_longest), shape.prefill_attention / padding.attended)
+
+
+def _span_each(padding: Padding, column: Callable[[str], npt.NDArray[Any]]) -> Floats:
+    longest = np.asarray(column("prefill_longest"), dtype=np.float64)
+    if not padding.attended:
+        return np.zeros(len(longest))
+    return np.maximum(longest, column("prefill_attention") / padding.attended)
 
 
 def _padded(sizes: Sequence[int], count: int) -> int:

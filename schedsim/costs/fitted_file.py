@@ -98,14 +98,16 @@ class FittedFile(BaseModel):
         return self
 
 
-def read_fitted_file(path: str) -> tuple[FittedFile, bool]:
+def read_fitted_file(path: str, option: str = "--step-time fitted:") -> tuple[FittedFile, bool]:
     """The content of the JSON file `path`, or of the packaged one of this bare name (then True).
+
+    `option` is what it was given to, for messages.
 
     Raises:
         ConfigError: no such file, no JSON, another kind or format of file, or a number that is
             negative or not finite; names the file and the field.
     """
-    where = f"--step-time fitted:{path}"
+    where = f"{option}{path}"
     packaged = read_calibration(path)
     try:
         text = Path(path).read_text(encoding="utf-8") if packaged is None else packaged

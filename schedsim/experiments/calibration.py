@@ -1,18 +1,19 @@
 """`calibrate`: a `fitted` step-time model from the iterations of runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from schedsim.costs.features import FEATURES, UNPADDED, Padding
 from schedsim.costs.fitted_file import FittedFile
-from schedsim.errors import ResultError
+from schedsim.errors import ConfigError, ResultError
 from schedsim.experiments.choosing import LEAST_ITERATIONS, choose, held_out_periods
 from schedsim.experiments.design_file import DESIGN, DESIGNED, is_counted
-from schedsim.experiments.fitting import KNOTS, fit, fitted_periods
+from schedsim.experiments.device_speeds import devices_of, on_one_footing, relative_time, scaled
+from schedsim.experiments.fitting import KNOTS, fit, fitted_periods, seconds_of
 from schedsim.experiments.iterations import (
     KINDS,
     Iterations,
@@ -21,12 +22,13 @@ from schedsim.experiments.iterations import (
     padding_of,
 )
 from schedsim.experiments.least_squares import independent, inflation, require_scipy
-from schedsim.experiments.provenance import check_alike, provenance_of
+from schedsim.experiments.provenance import check_adaptable, check_alike, machine_of, provenance_of
 from schedsim.experiments.regions import regions_of
 from schedsim.experiments.scatter import kinds_without_noise, noise_of
 from schedsim.results.stored_run import StoredRun
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Figures = dict[str, float | int | None]
 
 _DEPENDENT = 1e-3
@@ -47,7 +49,8 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
 
     Of a run of designed batches those count that its design says. How much neighbouring pieces of a
     curve want one slope and how the device slows down under load is chosen by the error on sizes
-    that were held out. Deterministic.
+    that were held out. Where runs are of several devices of one kind, the fit is of their mean.
+    Deterministic.
 
     Raises:
         ConfigError: runs of different models, devices or block sizes, or the same run twice; or
@@ -56,6 +59,106 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
             takes; designed batches without the file that says what counts.
     """
     require_scipy()
+    seen = _seen(runs)
+    iterations, relative = on_one_footing(seen.iterations, seen.device, seen.rates)
+    choice = choose(iterations, seen.rates)
+    held_out = held_out_periods(iterations, choice)
+    parts = fit(iterations, choice.straight, choice.factor)
+    fitted = fitted_periods(parts, iterations, choice.factor)
+    noise = noise_of(fitted, iterations)
+    padding = padding_of(runs[0])
+    file = FittedFile(
+        parts=parts,
+        padding=padding,
+        throttle=choice.throttle,
+        ranges={
+            name: (float(column.min()), float(column.max()))
+            for name, column in iterations.terms.items()
+        },
+        steps=len(iterations),
+        provenance={
+            **provenance_of(runs, seen.counts),
+            "relative_times": _by_device(seen.devices, relative),
+        },
+        residuals={
+            "in_sample": error_figures(fitted, iterations.period),
+            "cross_validated": None
+            if held_out is None
+            else error_figures(held_out, iterations.period),
+            "by_kind": by_kind(fitted, iterations),
+            "by_region": _by_region(fitted, held_out, iterations),
+            "time_shares": _time_shares(iterations),
+            "straight": choice.straight,
+        },
+        noise=noise,
+        warnings=[*_warnings(iterations, padding), *kinds_without_noise(noise, iterations)],
+    )
+    return Calibration(file, iterations, fitted)
+
+
+def adapt(file: FittedFile, runs: Sequence[StoredRun]) -> Calibration:
+    """The step time of `file` for one device of its kind, which differs in its speed alone.
+
+    The device's part becomes as much longer or shorter as the runs' iterations were in the median.
+
+    Raises:
+        ConfigError: as `calibrate`; or runs of several devices, or of what the file is not of, or a
+            file that is adapted already.
+        ResultError: as `calibrate`.
+    """
+    fitted_to = {**file.provenance, "padding": file.padding.model_dump()}
+    check_adaptable(fitted_to, machine_of(runs[0]), runs[0].path)
+    seen = _seen(runs)
+    if len(seen.devices) > 1:
+        raise ConfigError(
+            f"the runs are of {len(seen.devices)} devices, {', '.join(map(str, seen.devices))}: "
+            "adapt to each on its own"
+        )
+    iterations, factor = seen.iterations, None
+    if file.throttle is not None:
+        factor = file.throttle.factor(seen.rates(file.throttle.window_s))
+    told = seconds_of(file.parts.device, iterations.terms, factor)
+    relative = relative_time(iterations, told)
+    before = fitted_periods(file.parts, iterations, factor)
+    parts = file.parts.model_copy(update={"device": scaled(file.parts.device, relative)})
+    fitted = fitted_periods(parts, iterations, factor)
+    provenance = provenance_of(runs, seen.counts)
+    adapted = file.model_copy(
+        update={
+            "parts": parts,
+            "provenance": {
+                **file.provenance,
+                "runs": [*file.provenance.get("runs", []), *provenance["runs"]],
+                "adapted": {
+                    "relative_time": relative,
+                    "device_uuid": seen.devices[0],
+                    "versions": provenance["versions"],
+                },
+            },
+            "residuals": {
+                **file.residuals,
+                "adapted": {
+                    **error_figures(fitted, iterations.period),
+                    "before": error_figures(before, iterations.period),
+                    "by_kind": by_kind(fitted, iterations),
+                },
+            },
+        }
+    )
+    return Calibration(adapted, iterations, fitted)
+
+
+class _Seen(NamedTuple):
+    """The iterations of runs that count, one run after the other."""
+
+    iterations: Iterations
+    counts: list[int]
+    devices: list[str | None]
+    device: Ints
+    rates: Callable[[float], Floats]
+
+
+def _seen(runs: Sequence[StoredRun]) -> _Seen:
     check_alike(runs)
     whole, counted = [], []
     for run in runs:
@@ -78,40 +181,15 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     if not iterations.period.any():
         raise ResultError(f"{where}: no iteration took any time, so there is nothing to fit")
 
-    def rate_of(window_s: float) -> Floats:
+    def rates(window_s: float) -> Floats:
         pairs = zip(whole, counted, strict=True)
         return np.concatenate([found.token_rates(window_s)[1][rows] for found, rows in pairs])
 
-    choice = choose(iterations, rate_of)
-    held_out = held_out_periods(iterations, choice)
-    parts = fit(iterations, choice.straight, choice.factor)
-    fitted = fitted_periods(parts, iterations, choice.factor)
-    noise = noise_of(fitted, iterations)
-    padding = padding_of(runs[0])
-    file = FittedFile(
-        parts=parts,
-        padding=padding,
-        throttle=choice.throttle,
-        ranges={
-            name: (float(column.min()), float(column.max()))
-            for name, column in iterations.terms.items()
-        },
-        steps=len(iterations),
-        provenance=provenance_of(runs, [len(found) for found in each]),
-        residuals={
-            "in_sample": error_figures(fitted, iterations.period),
-            "cross_validated": None
-            if held_out is None
-            else error_figures(held_out, iterations.period),
-            "by_kind": by_kind(fitted, iterations),
-            "by_region": _by_region(fitted, held_out, iterations),
-            "time_shares": _time_shares(iterations),
-            "straight": choice.straight,
-        },
-        noise=noise,
-        warnings=[*_warnings(iterations, padding), *kinds_without_noise(noise, iterations)],
-    )
-    return Calibration(file, iterations, fitted)
+    counts = [len(found) for found in each]
+    ran_on = np.repeat(np.array(devices_of(runs), dtype=object), counts).tolist()
+    devices = list(dict.fromkeys(ran_on))  # without those none of whose iterations count
+    device = np.array([devices.index(uuid) for uuid in ran_on])
+    return _Seen(iterations, counts, devices, device, rates)
 
 
 def error_figures(fitted: Floats, measured: Floats) -> Figures:
@@ -135,6 +213,14 @@ def by_kind(fitted: Floats, iterations: Iterations) -> dict[str, Figures]:
         name: error_figures(fitted[kind == place], measured[kind == place])
         for place, name in enumerate(KINDS)
     }
+
+
+def _by_device(devices: Sequence[str | None], relative: Floats) -> dict[str, float] | None:
+    """What each device takes of the time of their mean; None where there is but one."""
+    if len(devices) == 1:
+        return None
+    pairs = zip(devices, relative.tolist(), strict=True)
+    return {str(uuid): float(f"{value:.4g}") for uuid, value in pairs}
 
 
 def _is_designed(run: StoredRun) -> bool:
@@ -177,7 +263,9 @@ def _time_shares(iterations: Iterations) -> dict[str, float]:
 
 def _warnings(iterations: Iterations, padding: Padding) -> list[str]:
     """What the iterations cannot tell: features that never occur or go together with others."""
-    by_rule = ("tokens", "launched", "tiles") if padding == UNPADDED else ("tiles",)
+    by_rule = ["tiles"] if padding.attended else ["tiles", "prefill_span"]
+    if padding == UNPADDED:
+        by_rule += ["tokens", "launched"]
     names = [name for name in KNOTS if name not in by_rule]
     columns = {name: iterations.terms[name] / _positive(iterations.period) for name in names}
     columns = {"base": 1 / _positive(iterations.period), **columns}

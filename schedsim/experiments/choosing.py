@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 LEAST_ITERATIONS = 20
 FOLDS = 5
 
-WINDOWS = (0.02, 0.05, 0.1, 0.2)
+WINDOWS = (0.2, 0.4)
 """Windows (s) of a `Throttle` to choose from."""
 
 SLOWER = (0.1, 0.2, 0.3, 0.4)

@@ -28,9 +28,15 @@ CHUNKS = (
 )
 """Sizes at which graphs and tiles end, and sizes a little beyond."""
 
-CHUNKS_AFTER = (16, 64, 256, 1024, 2048)
+CHUNKS_AFTER = (16, 64, 128, 256, 384, 512, 768, 1024, 2048)
+AFTER = (256, 1024, 2048, 4096, 8192, 16384, 32768)
 TOGETHER = (2, 4, 8, 16, 20, 40, 80)
+TOGETHER_AFTER = ((2, 512), (4, 1024), (4, 2048), (8, 2048))
+"""(chunks, tokens of all), the first of them after context."""
 TOGETHER_TOKENS = (256, 1024, 2560, 4096, 16384)
+TOGETHER_LARGE = ((8, 32768), (16, 32768), (16, 65536))
+"""(chunks, tokens of all), where the budget is larger than `LEAD_TOKENS`, or as many as it has."""
+
 FEW = 16
 TOKENS_OF_MANY = 32
 """More than so many chunks have so many tokens each, or more, as in batches of real prompts; then
@@ -46,8 +52,8 @@ FULL = ((1, 512), (2, 512), (1, 2048), (4, 2048))
 """(chunks, tokens of the whole batch, decodes included): what a policy with a token budget runs all
 the time when requests wait."""
 
-MIXED_AT_A_LEVEL = 2
-MIXED_AFTER = (0, 0, 1024, 4096)
+MIXED_AT_A_LEVEL = 3
+MIXED_AFTER = (0, 0, 0, 512, 2048, 4096, 8192)
 FILLED = 0.85
 """Share of the cache that the decodes of a stage fill at most."""
 
@@ -55,15 +61,23 @@ STAGE_TOKENS = 1 << 19
 """Tokens that are computed for the decodes of a stage at most, those of long contexts counting as
 more: 65,536 of one context as twice as many, because attention takes that long."""
 
-LONGEST_AFTER = 32768
-"""The longest context after which a chunk is measured alone."""
-
 SHORT = 64
 """Context of the decodes beside one that is long (tokens)."""
 
 OUTGROWS = 256
 SPARE = 6
 """Decodes that outgrow their room have so many tokens, or a smaller power of two, less a few."""
+
+LEAD_TOKENS = 16384
+"""Tokens in a batch of those that only bring contexts into the cache, at most."""
+
+COOLED = 0.25
+COOLING = 40
+"""Before this share of the batches the device computes so many single tokens, as under a light
+load. After prefills it is at its power limit, and most batches of a design come after prefills."""
+
+UNEVENNESS = 0.75
+"""Contexts of a stage differ from its length by up to this share of it."""
 
 WARM_UP_DECODES = 200
 UNUSED = 2
@@ -146,14 +160,22 @@ class _Writer:
         budget = self.limits.token_budget
         most = min(budget, self.longest)
         cells = {(1, size, 0) for size in (*CHUNKS, most) if size <= most}
-        after = {min(length, LONGEST_AFTER) for length in self.lengths}
+        after = {min(length, self.longest) for length in AFTER}
         cells |= {(1, size, length) for size in CHUNKS_AFTER for length in after}
+        cells |= {
+            (count, tokens // count, length)
+            for count, tokens in TOGETHER_AFTER
+            for length in after
+            if tokens <= budget
+        }
         cells |= {
             (count, max(1, min(tokens, budget) // count), 0)
             for count in TOGETHER
             for tokens in TOGETHER_TOKENS
             if count <= FEW or min(tokens, budget) >= TOKENS_OF_MANY * count
         }
+        if budget > LEAD_TOKENS:
+            cells |= {(count, min(tokens, budget) // count, 0) for count, tokens in TOGETHER_LARGE}
         ordered = sorted(cells)
         drawn = [ordered[place] for place in self.rng.permutation(len(ordered))]
         found = [self._chunk_batch(count, size, context, ()) for count, size, context in drawn]
@@ -195,13 +217,14 @@ class _Writer:
         """What is measured while these decode: they alone, chunks beside them, a swap."""
         settle, decode = Turn(decodes=True, counts=False), Turn(decodes=True)
         measured = [settle, *[decode] * MEASURED_DECODES, settle]
+        measured = self._sometimes_cool(measured, len(members), self._room_beside(members))
         stage = [self._after_leaving(*lead, *measured)]
         full = [(count, (total - len(members)) // count) for count, total in FULL]
         kinds = [*MIXED, *full]
         for place in self.rng.permutation(len(kinds))[:MIXED_AT_A_LEVEL]:
             count, size = kinds[place]
             after = MIXED_AFTER[int(self.rng.integers(len(MIXED_AFTER)))]
-            batch = self._chunk_batch(count, size, after if count == 1 else 0, members)
+            batch = self._chunk_batch(count, size, after, members)
             stage += [batch] if batch else []
         for member in members:
             self._emitted[member] += _AT_A_LEVEL
@@ -213,37 +236,58 @@ class _Writer:
         return stage
 
     def _chunk_batch(self, count: int, size: int, context: int, members: Sequence[int]) -> Batch:
-        """`count` chunks of `size` tokens, after `context` and once more, beside `members`.
+        """`count` chunks of `size` tokens, the first after `context`, and once more, beside
+        `members`.
 
         Half of them end their prompts, and bring a token. Empty if there is no room.
         """
-        limits, design = self.limits, self.design
+        limits = self.limits
         longest = limits.max_model_len - 1 - 2 * UNUSED
         size = min(size, longest)
         times = MEASURED_CHUNKS if MEASURED_CHUNKS * size <= longest else 1
         context = min(context, longest - times * size)
-        end = context + times * size
-        taken = sum(limits.held(design.prompts[m], design.outputs[m]) for m in members)
+        ends = [context + times * size, *[times * size] * (count - 1)]
+        room = self._room_beside(members) - sum(self._held(end + 1, UNUSED) for end in ends)
         if (
             size < 1
             or len(members) + count > limits.max_seqs
             or len(members) + count * size > limits.token_budget
-            or taken + count * self._held(end + 1, UNUSED) > limits.slots
+            or room < 0
         ):
             return ()
         beyond = int(self.rng.integers(2))
-        requests = [self._request(end + beyond, UNUSED) for _ in range(count)]
+        requests = [self._request(end + beyond, UNUSED) for end in ends]
         chunks = tuple((request, size) for request in requests)
         turn = Turn(chunks=chunks, decodes=bool(members))
-        batch = self._after_leaving(*self._prefill(requests, context), *[turn] * times)
+        measured = self._sometimes_cool([turn] * times, len(members) + count, room)
+        batch = self._after_leaving(*self._prefill(requests[:1], context), *measured)
         self._leaving += requests
         return batch
+
+    def _sometimes_cool(self, turns: Sequence[Turn], running: int, room: int) -> list[Turn]:
+        """Turns that are measured; before some of them the device has next to nothing to compute.
+
+        Beside as many requests that are `running` there may be a seat and slots for one more.
+        """
+        tokens = min(COOLING, self.limits.max_model_len - 2 * UNUSED)
+        is_drawn = bool(self.rng.random() < COOLED)
+        if not is_drawn or running == self.limits.max_seqs or self._held(tokens + 1, 0) > room:
+            return list(turns)
+        request = self._request(tokens + 1, 0)
+        cooling = [Turn(chunks=((request, 1),), counts=False)] * tokens
+        first, *others = turns
+        return [*cooling, first._replace(leave=(request,)), *others]
+
+    def _room_beside(self, members: Sequence[int]) -> int:
+        """Slots that these, grown to the end, leave free."""
+        design, held = self.design, self.limits.held
+        return self.limits.slots - sum(held(design.prompts[m], design.outputs[m]) for m in members)
 
     def _prefill(self, requests: Sequence[int], tokens: int | None = None) -> list[Turn]:
         """Turns that compute the first `tokens` of each, or its prompt, budget by budget."""
         turns: list[Turn] = []
         chunks: list[tuple[int, int]] = []
-        room = self.limits.token_budget
+        most = room = min(self.limits.token_budget, LEAD_TOKENS)
         for request in requests:
             left = self.design.prompts[request] if tokens is None else tokens
             while left:
@@ -253,7 +297,7 @@ class _Writer:
                 room -= chunk
                 if not room:
                     turns.append(Turn(chunks=tuple(chunks)))
-                    chunks, room = [], self.limits.token_budget
+                    chunks, room = [], most
         return [*turns, Turn(chunks=tuple(chunks))] if chunks else turns
 
     def _after_leaving(self, first: Turn, *others: Turn) -> Batch:
@@ -286,7 +330,8 @@ class _Writer:
         members: list[int] = []
         taken = work = 0.0
         for length in lengths:
-            prompt = max(1, round(min(length, self.longest) * float(self.rng.uniform(0.88, 1.0))))
+            factor = float(self.rng.uniform(1 - UNEVENNESS, 1 + UNEVENNESS))
+            prompt = max(1, round(min(length * factor, self.longest)))
             taken += self._held(prompt, self._growth)
             work += prompt * (1 + prompt / 65536)
             if members and (taken > FILLED * self.limits.slots or work > STAGE_TOKENS):

@@ -25,7 +25,8 @@ Ints = npt.NDArray[np.int64]
 KNOTS: dict[str, tuple[int, ...]] = {
     "decode_requests": (1, 8, 32, 128),
     "prefill_tokens": (64, 256, 1024, 4096),
-    "decode_context": (1024, 4096, 16384, 65536, 262144),
+    "decode_context": (1024, 4096, 16384, 65536),
+    "prefill_span": (1024, 4096, 16384),
     "prefill_attention": (1 << 16, 1 << 20, 1 << 24),
     "prefill_requests": (1, 4, 16),
     "prefill_context": (4096, 32768),

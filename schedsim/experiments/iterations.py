@@ -21,6 +21,7 @@ _SIZES = (
     "prefill_tokens",
     "prefill_context",
     "prefill_attention",
+    "prefill_longest",
     "decode_requests",
     "context_tokens",
     "longest_context",

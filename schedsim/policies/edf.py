@@ -61,7 +61,10 @@ class EDF(Policy):
         if self.order == "slack" and self._token_s < 0:
             chunk = step.token_budget
             shape = BatchShape(
-                prefill_requests=1, prefill_tokens=chunk, prefill_attention=chunk * chunk / 2
+                prefill_requests=1,
+                prefill_tokens=chunk,
+                prefill_attention=chunk * chunk / 2,
+                prefill_longest=chunk,
             )
             self._token_s = step.estimate(shape) / chunk
         return True

@@ -85,6 +85,7 @@ class MLFQ(Preemptive):
             prefill_requests=1,
             prefill_tokens=tokens,
             prefill_attention=tokens * tokens / 2,
+            prefill_longest=tokens,
             sampled=1,
         )
         seconds = step.estimate(alone)

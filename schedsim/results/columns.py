@@ -139,6 +139,7 @@ class StepColumns:
     prefill_tokens: Ints
     prefill_context: Ints
     prefill_attention: Floats
+    prefill_longest: Ints
     decode_requests: Ints
     context_tokens: Ints
     longest_context: Ints

@@ -18,6 +18,7 @@ INT_COLUMNS = (
     "prefill_requests",
     "prefill_tokens",
     "prefill_context",
+    "prefill_longest",
     "decode_requests",
     "context_tokens",
     "longest_context",
@@ -97,6 +98,7 @@ class StepLog:
     prefill_requests: "array[int]"
     prefill_tokens: "array[int]"
     prefill_context: "array[int]"
+    prefill_longest: "array[int]"
     decode_requests: "array[int]"
     context_tokens: "array[int]"
     longest_context: "array[int]"
@@ -264,6 +266,7 @@ class StepLog:
                     batch.prefill_requests,
                     batch.prefill_tokens,
                     batch.prefill_context,
+                    batch.prefill_longest,
                     decodes,
                     batch.decode_context - decodes,
                     batch.longest_context,

@@ -65,6 +65,7 @@ def steps_table(columns: StepColumns, replica: int) -> pa.Table:
         "prefill_tokens": columns.prefill_tokens,
         "prefill_context": columns.prefill_context,
         "prefill_attention": columns.prefill_attention,
+        "prefill_longest": columns.prefill_longest,
         "decode_requests": columns.decode_requests,
         "context_tokens": columns.context_tokens,
         "longest_context": columns.longest_context,

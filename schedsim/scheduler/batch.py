@@ -17,8 +17,9 @@ class BatchShape:
 
     A prefill chunk of `chunk` tokens with `context` tokens in the cache before it adds `chunk` to
     `prefill_tokens`, `context` to `prefill_context` and `chunk · (context + chunk / 2)` to
-    `prefill_attention`. A decode with n known tokens (n - 1 in the cache, the newest fed in) adds
-    1 to `decode_requests` and n to `decode_context`; the largest n is `longest_context`.
+    `prefill_attention`; the largest `context + chunk` is `prefill_longest`. A decode with n known
+    tokens (n - 1 in the cache, the newest fed in) adds 1 to `decode_requests` and n to
+    `decode_context`; the largest n is `longest_context`.
     `padding_requests` and `padding_context` count finished members of a static batch that still
     take part in it, with all their tokens: they cost what a decode costs and are not in the decode
     figures. `sampled` is the number of tokens that the iteration emits, `swapped_blocks` that of KV
@@ -30,6 +31,7 @@ class BatchShape:
     prefill_tokens: int = 0
     prefill_context: int = 0
     prefill_attention: float = 0.0
+    prefill_longest: int = 0
     decode_requests: int = 0
     decode_context: int = 0
     longest_context: int = 0

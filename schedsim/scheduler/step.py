@@ -331,7 +331,9 @@ class Step(StepView):
             batch.prefill_tokens += tokens
             batch.prefill_context += context
             batch.prefill_attention += tokens * (context + tokens / 2)
-            if context + tokens == request.prompt_tokens + request._generated:
+            end = context + tokens
+            batch.prefill_longest = max(batch.prefill_longest, end)
+            if end == request.prompt_tokens + request._generated:
                 first_tokens.append(request)
         batch.first_tokens = first_tokens
         batch.sampled += len(first_tokens)

@@ -27,6 +27,7 @@ def shape_of(
         shape.prefill_tokens += tokens
         shape.prefill_context += context
         shape.prefill_attention += tokens * (context + tokens / 2)
+        shape.prefill_longest = max(shape.prefill_longest, context + tokens)
     for context in decode_contexts:
         shape.decode_requests += 1
         shape.decode_context += context

@@ -30,7 +30,8 @@ def paddings(draw: st.DrawFn) -> Padding:
     sizes = st.sets(st.integers(1, 12) | st.integers(1, 20_000), max_size=5).map(sorted)
     mixed = draw(sizes)
     rooms = st.lists(st.integers(1, 7), min_size=len(mixed), max_size=len(mixed)).map(sorted)
-    return Padding(decodes=draw(sizes), mixed=mixed, chunks=draw(rooms))
+    attended = draw(st.integers(0, 1000))
+    return Padding(decodes=draw(sizes), mixed=mixed, chunks=draw(rooms), attended=attended)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,24 @@ def test_batches_are_padded_to_the_sizes_that_are_captured(
     assert found.tiles == -(-tokens // 128)
     plain = features_of(shape_of(chunks, [10] * decodes), UNPADDED)
     assert (plain.tokens, plain.launched) == (sum(n for n, _ in chunks) + decodes, 0)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "span"),
+    [
+        ([], 0),
+        ([(3, 0)], 3),
+        ([(3, 20), (5, 100)], 105),  # side by side
+        ([(16, 100)], 16 * 108 / 8),  # in two turns
+        ([(8, 0)] * 3, 3 * 8 * 4 / 8),  # in three, each as long as its mean query
+    ],
+)
+def test_the_span_of_chunks_is_what_runs_one_after_the_other(
+    chunks: list[tuple[int, int]], span: float
+) -> None:
+    shape = shape_of(chunks, [1000])
+    assert features_of(shape, Padding(attended=8)).prefill_span == span
+    assert features_of(shape, UNPADDED).prefill_span == 0
 
 
 @given(batch_shapes(), paddings())

@@ -35,6 +35,7 @@ PARTS = Parts(
             "prefill_tokens": line(10.0),
             "prefill_context": line(0.0625),
             "prefill_attention": line(100.0),
+            "prefill_span": line(50.0),
             "decode_requests": line(1e3),
             "sampled": line(1e5),
             "swapped_blocks": line(1e6),
@@ -46,7 +47,7 @@ PARTS = Parts(
     ),
     gap=Part(terms={"sampled": line(5.0), "longest_context": line(0.7)}),
 )
-PADDING = Padding(decodes=[1, 2, 4, 8], mixed=[16, 4096], chunks=[2, 4])
+PADDING = Padding(decodes=[1, 2, 4, 8], mixed=[16, 4096], chunks=[2, 4], attended=128)
 
 
 def content(**changes: Any) -> FittedFile:
@@ -77,7 +78,7 @@ def test_each_feature_is_priced_in_every_part() -> None:
     assert parts.device == pytest.approx(
         1.5
         + (0.5 + 8 * 0.125 + 0.375)  # five tokens run, padded to 16, in one tile
-        + (1.75 + 20 + 3 * 0.0625 + 100 * attention)
+        + (1.75 + 20 + 3 * 0.0625 + 100 * attention + 50 * (2 + 3))
         + (1e3 * 3 + 1e5 * 2 + 4e6 + 3e7)
         + (0.75 * 1800 + 1e4 * 800 + 0.3 * 600)
     )

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import pytest
@@ -11,7 +11,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("scipy")
 
 from schedsim.costs import load_fitted
+from schedsim.errors import ConfigError
 from schedsim.experiments.design_file import read_design
+from schedsim.experiments.device_speeds import scaled
 from tests.cli.commands import RESULTS, manifest, names, refused, schedsim
 
 TINY = ("--model", "tiny", "--device", "cpu", "--threads", 1, "--block-size", 8)
@@ -44,7 +46,7 @@ def test_it_writes_a_file_a_picture_and_the_run(folder: Path) -> None:
     assert names(folder / "run") == RESULTS | {"design.json"}
     content = json.loads((folder / "cpu.json").read_text())
     assert content["file_version"] == 3
-    assert content["padding"] == {"decodes": [], "mixed": [], "chunks": []}
+    assert content["padding"] == {"decodes": [], "mixed": [], "chunks": [], "attended": 0}
     regions = content["residuals"]["by_region"]
     assert {name.split(",")[0] for name in regions} == {"prefill", "decode", "mixed"}
     assert sum(figures["iterations"] for figures in regions.values()) == content["steps"]
@@ -88,6 +90,51 @@ def test_the_kept_run_gives_the_same_file(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "again.svg").exists()
 
 
+def test_a_file_is_adapted_to_designed_batches(folder: Path, tmp_path: Path) -> None:
+    first, out = folder / "cpu.json", tmp_path / "adapted.json"
+    notes = ran(
+        *("calibrate", "--adapt", first, *TINY, *SMALL, *ONCE, "--seed", 4, "--out", out),
+        *("--keep", tmp_path / "run", "--no-picture"),
+    )
+    assert any("the design 1 times" in text for text in notes)
+    before, after = (load_fitted(str(file)).file for file in (first, out))
+    relative = after.provenance["adapted"]["relative_time"]
+    assert after.parts.device == scaled(before.parts.device, relative)
+    assert (after.parts.host, after.parts.gap) == (before.parts.host, before.parts.gap)
+    runs = after.provenance["runs"]
+    assert [run["trace"] for run in runs] == [f"designed batches, seed {seed}" for seed in (3, 4)]
+    again = tmp_path / "again.json"
+    ran("calibrate", "--adapt", first, "--from", tmp_path / "run", "--out", again, "-q")
+    assert again.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ((), 240.0),
+        (("--adapt", "cpu.json"), 20.0),
+        (("--adapt", "cpu.json", "--time-limit", 7), 7.0),
+    ],
+)
+def test_adapting_measures_for_a_shorter_time_unless_told(
+    options: tuple[object, ...],
+    limit: float,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = []
+
+    def measure(*_: object, time_limit: float, **__: object) -> NoReturn:
+        limits.append(time_limit)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("schedsim.cli.calibrate.measure", measure)
+    monkeypatch.chdir(folder)
+    assert "enough" in refused("calibrate", *TINY, *options, "--out", tmp_path / "x.json")
+    assert limits == [limit]
+
+
 def test_a_simulation_runs_with_it(folder: Path, tmp_path: Path) -> None:
     notes = ran(
         *("run", "--model", "tiny", "--limit", 8, "--token-scale", 0.02, "--block-size", 8),
@@ -128,6 +175,9 @@ def test_what_cannot_be_done_is_one_message(folder: Path, tmp_path: Path) -> Non
     assert "is not empty" in refused("calibrate", *kept, *out)
     exists = ("--model", "tiny", "--out", folder / "cpu.json")
     assert "replace it with --force" in refused("calibrate", *exists)
+    other = ("--adapt", folder / "cpu.json", "--model", "llama-3-8b", "--device", "cpu")
+    told = refused("calibrate", *other, *out)
+    assert "what to measure and the file to adapt differ in model" in told
     no_time = refused("calibrate", *TINY, *SMALL, "--time-limit", 0, *out)
     assert "iterations are too few for a fit" in no_time
     assert "designed batches: " in no_time, "no folder that is gone"

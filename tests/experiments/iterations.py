@@ -61,6 +61,7 @@ def made_up(
         "prefill_tokens": tokens,
         "prefill_context": before,
         "prefill_attention": tokens * (before + tokens / 2),
+        "prefill_longest": before + tokens,
         "decode_requests": decodes,
         "decode_context": context,
         "longest_context": np.minimum(context, 12 * context // np.maximum(decodes, 1)),

@@ -112,9 +112,9 @@ def test_a_rare_batch_that_was_repeated_is_no_outlier() -> None:
     """Five measurements of one large batch, which nothing else tells of, are fitted."""
     many = made_up(1000, 3, noise=0.01)
     rare = many.take(many.kind == 1).take(np.arange((many.kind == 1).sum()) < 1)
-    place = list(many.terms).index("decode_context")
+    place = list(many.terms).index("sampled")
     features = np.repeat(rare.features, 5, axis=0)
-    features[:, place] = 3e6
+    features[:, place] = 2000
     columns = {
         f.name: np.repeat(getattr(rare, f.name), 5, axis=0) for f in dataclasses.fields(rare)
     }

@@ -21,7 +21,7 @@ TOLERANCE = {torch.float32: 5e-6, torch.float16: 1e-3}
 @pytest.fixture(autouse=True)
 def _several_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan for a small GPU even on the interpreter's one processor, so that contexts are split."""
-    monkeypatch.setattr(decode_plan, "_num_processors", lambda device: 8)
+    monkeypatch.setattr(decode_plan, "num_processors", lambda device: 8)
 
 
 def expected(batch: PagedBatch, query: torch.Tensor) -> torch.Tensor:

@@ -18,10 +18,10 @@ REQUEST_COLUMNS = (
 )
 STEP_COLUMNS = (
     "step replica iterations decided_at start end last_arrival_seen prefill_requests "
-    "prefill_tokens prefill_context prefill_attention decode_requests context_tokens "
-    "longest_context padding_requests padding_context sampled swapped_blocks copied_blocks running "
-    "waiting free_blocks preempted stored_tokens reserved_slots unusable_slots "
-    "failed_though_enough idle_looks"
+    "prefill_tokens prefill_context prefill_attention prefill_longest decode_requests "
+    "context_tokens longest_context padding_requests padding_context sampled swapped_blocks "
+    "copied_blocks running waiting free_blocks preempted stored_tokens reserved_slots "
+    "unusable_slots failed_though_enough idle_looks"
 )
 
 
