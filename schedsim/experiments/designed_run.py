@@ -61,7 +61,13 @@ def measure(
     sizes = choose_device_sizes(settings, model)
     trace, policy = designed_run(settings, sizes, passes, time_limit)
     prepared = prepare_execution(
-        trace, settings, model, policy=policy, progress=progress, command=command
+        trace,
+        settings,
+        model,
+        policy=policy,
+        shuffle=np.random.default_rng(settings.seed),
+        progress=progress,
+        command=command,
     )
     outcome = run_prepared(prepared, RunOptions(out, command=command))
     if outcome.is_interrupted:

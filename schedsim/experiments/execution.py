@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from schedsim.config import MAX_BLOCKS, ExecutionSettings, RunSettings
 from schedsim.costs import load_gpu
 from schedsim.errors import ConfigError
@@ -21,6 +23,7 @@ from schedsim.experiments.setup import (
     run_manifest,
     with_policy_defaults,
 )
+from schedsim.memory.paged import PagedKVCache
 from schedsim.policies import Policy
 from schedsim.policies.loading import make_policy
 from schedsim.traces.trace import Trace
@@ -176,13 +179,15 @@ def prepare_execution(
     model: DeviceModel,
     *,
     policy: Policy | None = None,
+    shuffle: np.random.Generator | None = None,
     check_every: int | None = None,
     progress: Callable[[float, int], None] | None = None,
     command: Sequence[str] = (),
 ) -> PreparedRun:
     """Build the execution that `settings` describe on a prepared trace; one at a time on a model.
 
-    `policy` replaces what the settings name.
+    `policy` replaces what the settings name. With `shuffle` the blocks of a paged cache lie in an
+    order that it draws, as in an engine that has run for long.
 
     Raises:
         ConfigError: a name, a parameter or a size is wrong, or there is no memory for the blocks.
@@ -210,6 +215,8 @@ def prepare_execution(
             f"--memory {engine.resolved['memory']}: with stale_keys a request may find what was "
             "never computed, and an execution reads it; leave it out"
         )
+    if shuffle is not None and isinstance(kv_cache, PagedKVCache):
+        kv_cache.shuffle_free(shuffle)
     clock = time.perf_counter
     runner = make_runner(
         decoder,

@@ -136,7 +136,8 @@ def test_what_a_file_is_not_of_is_refused(run: StoredRun, name: str, theirs: obj
 
 
 def test_an_engine_that_pads_otherwise_is_refused(run: StoredRun) -> None:
-    unpadded = {"decodes": [], "mixed": [], "chunks": []}  # as written before `attended`
+    sizes: list[int] = []
+    unpadded = {"decodes": sizes, "mixed": sizes, "chunks": sizes}  # written before `attended`
     adapt(FILE, [changed(run, padding=unpadded)])
     with pytest.raises(ConfigError, match="differ in padding"):
         adapt(FILE, [changed(run, padding={**unpadded, "decodes": [1, 2, 4]})])
