@@ -15,7 +15,7 @@ from schedsim.costs.base import (
     StepParts,
     ThrottledCost,
 )
-from schedsim.costs.features import kind_of, tokens_of
+from schedsim.costs.features import kind_of
 from schedsim.costs.noise import StepNoise
 from schedsim.costs.throttle import Throttle, TokenRate
 from schedsim.errors import ConfigError
@@ -95,7 +95,7 @@ def _teller(cost: StepCost, noise: StepNoise | None) -> Callable[[Batch, float],
             told = parts_after(batch, rate.at(now))
             if noise is not None:
                 told = _scattered(told, batch, noise)
-            rate.ran(tokens_of(batch), now, told.device)
+            rate.ran(throttle.tokens_of(batch), now, told.device)
             return told
 
         return throttled

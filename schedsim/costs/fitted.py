@@ -61,7 +61,7 @@ class FittedCost:
         calm, throttle = self._unthrottled(features), self.file.throttle
         if throttle is None:
             return calm
-        device = throttle.sustained(calm.device, self._heated(features), tokens_of(shape))
+        device = throttle.sustained(calm.device, self._heated(features), throttle.tokens_of(shape))
         return StepParts(calm.host, device, calm.gap)
 
     @property
@@ -75,7 +75,8 @@ class FittedCost:
         calm, throttle = self._unthrottled(features), self.file.throttle
         if throttle is None:
             return calm
-        device = throttle.seconds(calm.device, self._heated(features), tokens_of(shape), rate)
+        tokens = throttle.tokens_of(shape)
+        device = throttle.seconds(calm.device, self._heated(features), tokens, rate)
         return StepParts(calm.host, device, calm.gap)
 
     def parts_ahead(self, shape: BatchShape, iterations: int) -> PartsAhead:
@@ -88,8 +89,8 @@ class FittedCost:
         host, device, gap = (_seconds_ahead(part, features, growing) for part in self._sums)
         throttle = self.file.throttle
         if throttle is not None:
-            heated, tokens = self._heated(features), tokens_of(shape)
-            device = throttle.sustained_each(device, heated, tokens)
+            tokens = tokens_of(shape) + throttle.context * growing[0]
+            device = throttle.sustained_each(device, self._heated(features), tokens)
         return PartsAhead(host, device, gap)
 
     def _unthrottled(self, features: Features) -> StepParts:

@@ -10,7 +10,13 @@ import numpy.typing as npt
 from schedsim.costs.features import FEATURES, UNPADDED, Padding
 from schedsim.costs.fitted_file import FittedFile
 from schedsim.errors import ConfigError, ResultError
-from schedsim.experiments.choosing import LEAST_ITERATIONS, choose, held_out_periods
+from schedsim.experiments.choosing import (
+    CONTEXT,
+    LEAST_ITERATIONS,
+    WINDOW,
+    choose,
+    held_out_periods,
+)
 from schedsim.experiments.design_file import DESIGN, DESIGNED, is_counted
 from schedsim.experiments.device_speeds import devices_of, on_one_footing, relative_time, scaled
 from schedsim.experiments.fitting import KNOTS, fit, fitted_periods, seconds_of
@@ -60,8 +66,9 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     """
     require_scipy()
     seen = _seen(runs)
-    iterations, relative = on_one_footing(seen.iterations, seen.device, seen.rates)
-    choice = choose(iterations, seen.rates)
+    rate = seen.rates(WINDOW, CONTEXT)
+    iterations, relative = on_one_footing(seen.iterations, seen.device, rate)
+    choice = choose(iterations, rate)
     held_out = held_out_periods(iterations, choice)
     parts = fit(iterations, choice.straight, choice.factor)
     fitted = fitted_periods(parts, iterations, choice.factor)
@@ -116,7 +123,7 @@ def adapt(file: FittedFile, runs: Sequence[StoredRun]) -> Calibration:
         )
     iterations, factor = seen.iterations, None
     if file.throttle is not None:
-        factor = file.throttle.factor(seen.rates(file.throttle.window_s))
+        factor = file.throttle.factor(seen.rates(file.throttle.window_s, file.throttle.context))
     told = seconds_of(file.parts.device, iterations.terms, factor)
     relative = relative_time(iterations, told)
     before = fitted_periods(file.parts, iterations, factor)
@@ -155,7 +162,7 @@ class _Seen(NamedTuple):
     counts: list[int]
     devices: list[str | None]
     device: Ints
-    rates: Callable[[float], Floats]
+    rates: Callable[[float, float], Floats]
 
 
 def _seen(runs: Sequence[StoredRun]) -> _Seen:
@@ -181,9 +188,11 @@ def _seen(runs: Sequence[StoredRun]) -> _Seen:
     if not iterations.period.any():
         raise ResultError(f"{where}: no iteration took any time, so there is nothing to fit")
 
-    def rates(window_s: float) -> Floats:
+    def rates(window_s: float, context: float) -> Floats:
         pairs = zip(whole, counted, strict=True)
-        return np.concatenate([found.token_rates(window_s)[1][rows] for found, rows in pairs])
+        return np.concatenate(
+            [found.token_rates(window_s, context)[1][rows] for found, rows in pairs]
+        )
 
     counts = [len(found) for found in each]
     ran_on = np.repeat(np.array(devices_of(runs), dtype=object), counts).tolist()

@@ -1,6 +1,6 @@
 """What a fit cannot solve for, chosen by its error on iterations of sizes that it did not see."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +17,13 @@ Ints = npt.NDArray[np.int64]
 LEAST_ITERATIONS = 20
 FOLDS = 5
 
-WINDOWS = (0.2, 0.4)
-"""Windows (s) of a `Throttle` to choose from."""
+WINDOW = 0.2
+CONTEXT = 1e-3
+"""Window (s) and weight of contexts of a `Throttle`, found on runs of traces: an 8B model on H200.
+
+Designed batches, of which each lasts some hundredths of a second, do not tell them: shorter windows
+fit these a little better, and loads that last for minutes worse.
+"""
 
 SLOWER = (0.1, 0.2, 0.3, 0.4)
 """How much longer arithmetic takes at the highest rate that was measured, to choose from."""
@@ -46,23 +51,20 @@ class Choice:
     factor: Floats | None = None
 
 
-def choose(iterations: Iterations, rate_of: Callable[[float], Floats]) -> Choice:
+def choose(iterations: Iterations, rate: Floats) -> Choice:
     """The throttle with the least mean error on the first fold of sizes held out, then `straight`.
 
-    `rate_of` gives the tokens/s of late, for a window, at the end of every iteration. A throttle is
-    looked for where the device timed most iterations by its own clock.
+    `rate` is that of a throttle of `WINDOW` and `CONTEXT` at the end of every iteration (tokens/s).
+    A throttle is looked for where the device timed most iterations by its own clock.
     """
     every = -(-len(iterations) // ENOUGH)
-    chosen = _choose(
-        iterations.take(np.arange(len(iterations)) % every == 0),
-        lambda window: rate_of(window)[::every],
-    )
+    chosen = _choose(iterations.take(np.arange(len(iterations)) % every == 0), rate[::every])
     if chosen.throttle is None:
         return chosen
-    return replace(chosen, factor=chosen.throttle.factor(rate_of(chosen.throttle.window_s)))
+    return replace(chosen, factor=chosen.throttle.factor(rate))
 
 
-def _choose(iterations: Iterations, rate_of: Callable[[float], Floats]) -> Choice:
+def _choose(iterations: Iterations, rate: Floats) -> Choice:
     choice = Choice(sorted(STRAIGHT)[len(STRAIGHT) // 2])
     if not _can_hold_out(iterations, sizes_of(iterations)):
         return replace(choice, straight=max(STRAIGHT))
@@ -77,11 +79,7 @@ def _choose(iterations: Iterations, rate_of: Callable[[float], Floats]) -> Choic
         return min(((error(one), one) for one in choices), key=lambda pair: pair[0])
 
     if np.mean(iterations.timed) > 0.5:
-        least, throttled = best(
-            _throttled(choice, window, rate, slower)
-            for window, rate in ((window, rate_of(window)) for window in WINDOWS)
-            for slower in SLOWER
-        )
+        least, throttled = best(_throttled(choice, rate, slower) for slower in SLOWER)
         if least < (1 - LEAST_GAIN) * error(choice):
             choice = throttled
     return best(replace(choice, straight=x) for x in sorted(STRAIGHT, reverse=True))[1]
@@ -110,7 +108,7 @@ def _can_hold_out(iterations: Iterations, sizes: Ints) -> bool:
     return len(iterations) >= FOLDS * LEAST_ITERATIONS and sizes.max() >= FOLDS - 1
 
 
-def _throttled(choice: Choice, window: float, rate: Floats, slower: float) -> Choice:
+def _throttled(choice: Choice, rate: Floats, slower: float) -> Choice:
     slowdown = float(f"{slower / max(float(rate.max()), 1.0):.3g}")
-    throttle = Throttle(window_s=window, slowdown=slowdown)
+    throttle = Throttle(window_s=WINDOW, slowdown=slowdown, context=CONTEXT)
     return replace(choice, throttle=throttle, factor=throttle.factor(rate))

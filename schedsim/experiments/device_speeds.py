@@ -5,7 +5,7 @@ devices are fitted as if all had run on their mean, or how batches differ on one
 mixed up with how devices differ.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,13 +29,11 @@ def devices_of(runs: Sequence[StoredRun]) -> list[str | None]:
     return [run.execution.get("device_uuid") for run in runs]
 
 
-def on_one_footing(
-    iterations: Iterations, device: Ints, rate_of: Callable[[float], Floats]
-) -> tuple[Iterations, Floats]:
+def on_one_footing(iterations: Iterations, device: Ints, rate: Floats) -> tuple[Iterations, Floats]:
     """The iterations as the mean of the devices would have run them, and each device's time
     relative to that mean.
 
-    `device` numbers, from 0, on which one each iteration ran; `rate_of` is that of `choose`. The
+    `device` numbers, from 0, on which one each iteration ran; `rate` is that of `choose`. The
     geometric mean of relative times is 1. A single device is its own mean.
     """
     relative = np.ones(int(device.max()) + 1)
@@ -43,7 +41,7 @@ def on_one_footing(
         return iterations, relative
     footed = iterations
     for _ in range(ROUNDS):
-        choice = choose(footed, rate_of)
+        choice = choose(footed, rate)
         parts = fit(footed, choice.straight, choice.factor)
         told = seconds_of(parts.device, iterations.terms, choice.factor)
         relative = np.array(

@@ -82,21 +82,18 @@ class Iterations:
         """Those where `rows` is true."""
         return Iterations(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
-    @property
-    def tokens(self) -> Floats:
-        """Tokens of each as `TokenRate` counts them."""
-        decodes, prefill = FEATURES.index("decode_requests"), FEATURES.index("prefill_tokens")
-        count: Floats = self.features[:, decodes] + self.features[:, prefill]
-        return count
-
-    def token_rates(self, window_s: float) -> tuple[Floats, Floats]:
-        """Tokens/s of late when each began and when it had ended, as `TokenRate` has them.
+    def token_rates(self, window_s: float, context: float) -> tuple[Floats, Floats]:
+        """Tokens/s of late when each began and when it had ended, as a `Throttle` of this window
+        and weight of contexts has them.
 
         Right only where no iteration was taken out.
         """
         before, after = np.zeros(len(self)), np.zeros(len(self))
         now, rate = 0.0, TokenRate(window_s)
-        columns = (self.tokens.tolist(), self.idle.tolist(), self.device.tolist())
+        terms = self.terms
+        tokens = terms["decode_requests"] + terms["prefill_tokens"]
+        counted = tokens + context * terms["decode_context"]
+        columns = (counted.tolist(), self.idle.tolist(), self.device.tolist())
         for place, (tokens, idle, seconds) in enumerate(zip(*columns, strict=True)):
             if math.isinf(idle):
                 now, rate = 0.0, TokenRate(window_s)

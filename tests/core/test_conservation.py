@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schedsim.content import Content
 from schedsim.costs.linear import LinearCost
 from schedsim.load import Load
-from schedsim.memory import make_kv_cache
+from schedsim.memory import PagedKVCache, make_kv_cache
 from schedsim.output_limit import Outputs
 from schedsim.policies import (
     POLICIES,
@@ -287,3 +287,14 @@ class FineVLLM(VLLM):
             # Memory may have enough blocks and yet no room for them in one piece.
             if not step.admit(request, min(request.num_known_tokens, step.tokens_left)):
                 break
+
+
+def test_shuffled_blocks_are_all_there_and_no_neighbours() -> None:
+    cache = PagedKVCache(100, 16)
+    cache.shuffle_free(np.random.default_rng(1))
+    cache.check()
+    request = Request(0, 0.0, 1600, 1)
+    assert cache.reserve(request, 1600)
+    table = np.array(cache.block_table(request))
+    assert sorted(table) == list(range(1, 101))
+    assert np.mean(np.abs(np.diff(table)) == 1) < 0.1

@@ -107,7 +107,7 @@ def costs(draw: st.DrawFn) -> FittedFile:
     names = draw(st.sets(st.sampled_from(FEATURES)))
     device = Part(base=draw(slopes), terms={name: term() for name in sorted(names)})
     padding = draw(st.sampled_from([PADDING, Padding()]))
-    throttle = draw(st.sampled_from([None, Throttle(window_s=0.05, slowdown=1e-5)]))
+    throttle = draw(st.sampled_from([None, Throttle(window_s=0.05, slowdown=1e-5, context=0.01)]))
     return content(parts=Parts(device=device), padding=padding, throttle=throttle)
 
 

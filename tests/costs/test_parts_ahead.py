@@ -80,7 +80,9 @@ def test_times_are_those_of_a_loop(
 def test_throttled_times_are_those_of_batches_that_follow_their_like(
     batch: Batch, iterations: int
 ) -> None:
-    cost = make_fitted(content(throttle=Throttle(window_s=0.1, slowdown=1e-3)), "file")
+    cost = make_fitted(
+        content(throttle=Throttle(window_s=0.1, slowdown=1e-3, context=0.01)), "file"
+    )
     told, one = cost.parts_ahead(batch, iterations), replace(batch)
     assert isinstance(told.device, np.ndarray)
     for device in told.device.tolist():

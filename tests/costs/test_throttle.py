@@ -6,13 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedsim.backend.pace import make_pace
-from schedsim.costs.features import tokens_of
 from schedsim.costs.fitted import make_fitted
 from schedsim.costs.throttle import Throttle, TokenRate
 from schedsim.experiments.validation.scaled_cost import scaled
 from schedsim.scheduler import Batch
 from schedsim.scheduler.batch import BatchShape
-from tests.costs.shapes import batch_shapes
+from tests.costs.shapes import batch_shapes, shape_of
 from tests.costs.test_fitted import content
 
 throttles = st.builds(
@@ -68,7 +67,7 @@ def test_the_rate_is_a_mean_that_fades() -> None:
     assert rate.at(0.0) == pytest.approx(1000.0), "that of what runs all the time"
 
 
-THROTTLE = Throttle(window_s=0.5, slowdown=1e-3)
+THROTTLE = Throttle(window_s=0.5, slowdown=1e-3, context=0.25)
 COST = make_fitted(content(throttle=THROTTLE), "file")
 
 
@@ -77,8 +76,14 @@ def test_only_arithmetic_gets_slower(shape: BatchShape, rate: float) -> None:
     cool, told = make_fitted(content(), "file").parts(shape), COST.parts_after(shape, rate)
     assert (told.host, told.gap) == (cool.host, cool.gap)
     assert told.device >= cool.device
-    highest = rate + tokens_of(shape) / THROTTLE.window_s
+    highest = rate + THROTTLE.tokens_of(shape) / THROTTLE.window_s
     assert told.device <= cool.device * (1 + THROTTLE.slowdown * highest) * (1 + 1e-12)
+
+
+def test_contexts_that_are_read_count_as_tokens() -> None:
+    shape = shape_of([(30, 500)], [100, 300])
+    assert Throttle(window_s=1.0, slowdown=1e-3).tokens_of(shape) == 32
+    assert THROTTLE.tokens_of(shape) == 32 + 0.25 * 400
 
 
 @given(shape=batch_shapes(), rate=rates)

@@ -16,7 +16,7 @@ from schedsim.experiments import designed_run
 from schedsim.experiments.calibration import Calibration, calibrate
 from schedsim.experiments.design import Design, Limits, Stage
 from schedsim.experiments.design_file import is_counted, read_design
-from schedsim.experiments.design_stages import make_design
+from schedsim.experiments.design_stages import COOLED, COOLING, make_design
 from schedsim.experiments.iterations import iterations_of
 from schedsim.experiments.setup import Sizes, prepare_run, prepare_trace
 from schedsim.results.columns import StepColumns
@@ -127,6 +127,22 @@ def test_a_design_keeps_within_its_limits(limits: Limits, seed: int) -> None:
     lengths = np.array(design.prompts) + np.array(design.outputs)
     assert lengths.max() <= limits.max_model_len
     assert min(design.prompts) >= 1
+
+
+def test_before_some_batches_the_device_has_next_to_nothing_to_compute() -> None:
+    design = make_design(limits(), 1, np.random.default_rng(3))
+    batches = [batch for stage in design.passes[0] for batch in stage]
+    cooled = 0
+    for batch in batches:
+        single = [len(turn.chunks) == 1 and turn.chunks[0][1] == 1 for turn in batch]
+        if sum(single) < COOLING:
+            continue
+        cooled += 1
+        begin = single.index(True)
+        (request,) = {turn.chunks[0][0] for turn in batch[begin : begin + COOLING]}
+        assert not any(turn.counts for turn in batch[begin : begin + COOLING])
+        assert request in batch[begin + COOLING].leave, "it is not there when it counts"
+    assert 0.5 * COOLED < cooled / len(batches) < 1.5 * COOLED
 
 
 def test_passes_are_the_same_design_in_another_order() -> None:

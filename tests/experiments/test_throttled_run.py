@@ -13,7 +13,7 @@ from schedsim.experiments.validation.step_errors import told_of
 from schedsim.results.stored_run import load_run
 from tests.cli.commands import schedsim
 
-THROTTLE = Throttle(window_s=0.05, slowdown=2e-5)
+THROTTLE = Throttle(window_s=0.05, slowdown=2e-5, context=1e-3)
 HOST_S = 2e-4
 
 
@@ -49,7 +49,7 @@ def test_a_run_is_told_again_as_it_was_simulated(lag: int, tmp_path: Path) -> No
     iterations = iterations_of(load_run(tmp_path / "run"))
     cost = make_fitted(FILE, "file")
     told = told_of(cost, iterations)
-    before, after = iterations.token_rates(THROTTLE.window_s)
+    before, after = iterations.token_rates(THROTTLE.window_s, THROTTLE.context)
     most = THROTTLE.slowdown * max(before.max(), after.max()) * HOST_S / THROTTLE.window_s
     assert most < 0.01, "or this says nothing"
     np.testing.assert_allclose(told.device, iterations.device, rtol=most)

@@ -23,7 +23,7 @@ def told_of(cost: StepCost, iterations: Iterations) -> Durations:
     """
     shapes = iterations.shapes()
     if isinstance(cost, ThrottledCost) and cost.throttle is not None:
-        before, _ = iterations.token_rates(cost.throttle.window_s)
+        before, _ = iterations.token_rates(cost.throttle.window_s, cost.throttle.context)
         told = [cost.parts_after(*each) for each in zip(shapes, before.tolist(), strict=True)]
         return Durations(*np.array(told).T)
     if isinstance(cost, PartedCost):
