@@ -47,7 +47,7 @@ class Iterations:
     @property
     def padding(self) -> Padding:
         """The sizes of the batches that are captured, and how many chunk tokens are attended to at
-        once; a CPU does one after the other."""
+        once; 0 on a CPU, whose times have no such feature."""
         return Padding(
             decodes=self._sizes,
             mixed=self._room.sizes,

@@ -220,8 +220,8 @@ def _to_adapt(path: str, out: Path) -> FittedFile:
     file, packaged = read_fitted_file(path, "--adapt ")
     if not packaged and out.exists() and out.samefile(path):
         raise ConfigError(
-            f"--out {out} is the file to adapt, and the next device is adapted to from it, too: "
-            "give another name"
+            f"--out {out} is the file to adapt, which the next device needs as it is: give another "
+            "name"
         )
     return file
 

@@ -41,10 +41,10 @@ class Features(NamedTuple):
 
     `tokens` run through the model, those included that pad the batch to a size which the engine has
     captured; `tiles` are these in whole tiles of `TILE`; `launched` is 1 for a batch with chunks
-    that has too many tokens, or too many chunks, to be captured; `prefill_span` are the tokens
-    that a chunk's query passes one after the other while all chunks are attended to: those of the
-    longest, or, where more chunk tokens run than the device attends to at once, the pairs of query
-    and key over these; 0 where that is not known; `mixed_context` is
+    that has too many tokens, or too many chunks, to be captured; `prefill_span` are the keys
+    that the device passes one after the other while it attends to all chunks: those of the longest,
+    or all pairs of query and key over the queries that it attends to at once, whichever is more; 0
+    where the engine does not say how many these are; `mixed_context` is
     `decode_context` where there are chunks, too, and 0 elsewhere: kernels may read it otherwise.
     The others are those of `BatchShape`; decodes include the padding of a static batch, which costs
     what decodes cost, except in `longest_context`.
@@ -78,8 +78,8 @@ class Padding(BaseModel):
     one of the sizes `mixed`, which has room for as many chunks as `chunks` says at the same place.
     Sizes ascend, chunks never fall. Larger batches are not padded.
 
-    `attended` belongs to such an engine, too: of how many chunk tokens its device runs the
-    attention at once, the others after them; 0 where that is not known.
+    `attended` is of how many chunk tokens its device runs the attention at once, the others after
+    them; 0 where that is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

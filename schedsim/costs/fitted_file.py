@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schedsim.costs.features import FEATURES, KINDS, UNPADDED, Padding
-from schedsim.costs.packaged import read_calibration
+from schedsim.costs.packaged import calibration_names, read_calibration
 from schedsim.costs.throttle import Throttle
 from schedsim.errors import ConfigError
 
@@ -113,7 +113,8 @@ def read_fitted_file(path: str, option: str = "--step-time fitted:") -> tuple[Fi
         text = Path(path).read_text(encoding="utf-8") if packaged is None else packaged
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{where}: cannot read the file: {error}; `schedsim calibrate` writes one"
+            f"{where}: cannot read the file: {error}; `schedsim calibrate` writes one, and with "
+            f"schedsim come {', '.join(calibration_names()) or 'none'}"
         ) from None
     version = _version(text)
     if version is not None and version != FILE_VERSION:

@@ -32,6 +32,11 @@ def calibration_name(gpu: str, model: str, kernels: str) -> str | None:
     return name if read_calibration(name) is not None else None
 
 
+def calibration_names() -> list[str]:
+    """The bare names of the packaged calibrations."""
+    return sorted(file.name.removesuffix(".json") for file in calibrations().iterdir())
+
+
 def read_calibration(name: str) -> str | None:
     """The text of the packaged calibration of this bare name; None if there is none."""
     if "/" in name or "\\" in name:  # a path, such as --model takes

@@ -94,13 +94,13 @@ class Iterations:
         tokens = terms["decode_requests"] + terms["prefill_tokens"]
         counted = tokens + context * terms["decode_context"]
         columns = (counted.tolist(), self.idle.tolist(), self.device.tolist())
-        for place, (tokens, idle, seconds) in enumerate(zip(*columns, strict=True)):
+        for place, (ran, idle, seconds) in enumerate(zip(*columns, strict=True)):
             if math.isinf(idle):
                 now, rate = 0.0, TokenRate(window_s)
             else:
                 now += idle
             before[place] = rate.at(now)
-            after[place] = rate.ran(tokens, now, seconds)
+            after[place] = rate.ran(ran, now, seconds)
             now += seconds
         return before, after
 

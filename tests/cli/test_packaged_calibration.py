@@ -97,7 +97,8 @@ def test_blocks_of_another_size_have_the_roofline_and_are_told(
 
 
 def test_without_one_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packaged, "calibrations", lambda: tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(packaged, "calibrations", lambda: tmp_path / "empty")
     written, notes = ran(tmp_path / "run")
     assert written["config"]["step_time"] == "roofline"
     assert not [text for text in notes if "calibration" in text]

@@ -81,9 +81,9 @@ def test_only_arithmetic_gets_slower(shape: BatchShape, rate: float) -> None:
 
 
 def test_contexts_that_are_read_count_as_tokens() -> None:
-    shape = shape_of([(30, 500)], [100, 300])
-    assert Throttle(window_s=1.0, slowdown=1e-3).tokens_of(shape) == 32
-    assert THROTTLE.tokens_of(shape) == 32 + 0.25 * 400
+    shape = shape_of([(30, 500)], [100, 300], [90])
+    assert Throttle(window_s=1.0, slowdown=1e-3).tokens_of(shape) == 33
+    assert THROTTLE.tokens_of(shape) == 33 + 0.25 * 490
 
 
 @given(shape=batch_shapes(), rate=rates)

@@ -13,7 +13,7 @@ from schedsim.experiments.validation.step_errors import told_of
 from schedsim.results.stored_run import load_run
 from tests.cli.commands import schedsim
 
-THROTTLE = Throttle(window_s=0.05, slowdown=2e-5, context=1e-3)
+THROTTLE = Throttle(window_s=0.05, slowdown=2e-5, context=0.05)
 HOST_S = 2e-4
 
 
@@ -36,13 +36,25 @@ FILE = FittedFile(
 )
 
 
-@pytest.mark.parametrize("lag", [0, 1])
-def test_a_run_is_told_again_as_it_was_simulated(lag: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("policy", "lag"), [("vllm", 0), ("vllm", 1), ("static,batch_size=8", 0)])
+def test_a_run_is_told_again_as_it_was_simulated(policy: str, lag: int, tmp_path: Path) -> None:
     """Up to what the rate fades during a host time: the simulator asks a batch's time when the
     device is free, or decides, and the batch begins up to a host time later."""
     (tmp_path / "fitted.json").write_text(FILE.model_dump_json())
     ran = schedsim(
-        *("run", "--limit", 80, "--blocks", 4000, "--token-scale", 0.3, "--decision-lag", lag),
+        *(
+            "run",
+            "--policy",
+            policy,
+            "--limit",
+            80,
+            "--blocks",
+            4000,
+            "--token-scale",
+            0.3,
+            "--decision-lag",
+            lag,
+        ),
         *("--step-time", f"fitted:{tmp_path / 'fitted.json'}", "--out", tmp_path / "run"),
     )
     assert ran.exit_code == 0, ran.stderr

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from schedsim.kernels import prefill, reference
+from schedsim.kernels import prefill, prefill_plan, reference
 from schedsim.kernels.decode_plan import DecodePlan
 from schedsim.kernels.mixed import paged_attention
 from schedsim.kernels.prefill import contiguous_prefill, paged_prefill
@@ -103,3 +103,22 @@ def test_a_plan_has_every_row_once_and_long_contexts_first(device: str) -> None:
     for sequence, row, position, _ in records:
         first_row, first_position = first_rows[sequence]
         assert row - first_row == position - first_position >= 0
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "expected"),
+    [
+        (32, 8, 528),  # 128 rows are 32 tokens; 132 programs, 8 of them for each of these
+        (24, 8, 693),  # 42 tokens, as three heads leave some rows over
+        (128, 1, 132),
+        (8, 8, 2112),
+        (256 * 8, 256, 16),  # fewer programs than KV heads: a tile at least
+    ],
+)
+def test_so_many_chunk_tokens_are_attended_to_at_once(
+    heads: int, kv_heads: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefill_plan, "num_processors", lambda device: 132)
+    sizes = (heads, kv_heads, 128, torch.bfloat16)
+    assert prefill_plan.attended_at_once(*sizes, torch.device("cuda")) == expected
+    assert prefill_plan.attended_at_once(*sizes, torch.device("cpu")) == 0
