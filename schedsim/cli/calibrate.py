@@ -31,8 +31,8 @@ from schedsim.config import (
 )
 from schedsim.costs.fitted_file import FittedFile, read_fitted_file
 from schedsim.errors import ConfigError
+from schedsim.experiments.adapting import adapt as adapt_file
 from schedsim.experiments.calibration import Calibration
-from schedsim.experiments.calibration import adapt as adapt_file
 from schedsim.experiments.calibration import calibrate as fit_runs
 from schedsim.experiments.designed_run import measure
 from schedsim.experiments.execution import require_torch

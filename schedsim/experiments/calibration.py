@@ -1,34 +1,21 @@
 """`calibrate`: a `fitted` step-time model from the iterations of runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from schedsim.costs.features import FEATURES, UNPADDED, Padding
 from schedsim.costs.fitted_file import FittedFile
-from schedsim.errors import ConfigError, ResultError
-from schedsim.experiments.choosing import (
-    CONTEXT,
-    LEAST_ITERATIONS,
-    WINDOW,
-    choose,
-    held_out_periods,
-)
-from schedsim.experiments.design_file import DESIGN, DESIGNED, is_counted
-from schedsim.experiments.device_speeds import devices_of, on_one_footing, relative_time, scaled
-from schedsim.experiments.fitting import KNOTS, fit, fitted_periods, seconds_of
-from schedsim.experiments.iterations import (
-    KINDS,
-    Iterations,
-    iterations_of,
-    joined,
-    padding_of,
-)
+from schedsim.experiments.choosing import CONTEXT, WINDOW, choose, held_out_periods
+from schedsim.experiments.counted import counted_iterations
+from schedsim.experiments.device_speeds import on_one_footing
+from schedsim.experiments.fitting import KNOTS, fit, fitted_periods
+from schedsim.experiments.iterations import KINDS, Iterations, padding_of
 from schedsim.experiments.least_squares import independent, inflation, require_scipy
-from schedsim.experiments.provenance import check_adaptable, check_alike, machine_of, provenance_of
+from schedsim.experiments.provenance import provenance_of
 from schedsim.experiments.regions import regions_of
 from schedsim.experiments.scatter import kinds_without_noise, noise_of
 from schedsim.results.stored_run import StoredRun
@@ -65,7 +52,7 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
             takes; designed batches without the file that says what counts.
     """
     require_scipy()
-    seen = _seen(runs)
+    seen = counted_iterations(runs)
     rate = seen.rates(WINDOW, CONTEXT)
     iterations, relative = on_one_footing(seen.iterations, seen.device, rate)
     choice = choose(iterations, rate)
@@ -103,104 +90,6 @@ def calibrate(runs: Sequence[StoredRun]) -> Calibration:
     return Calibration(file, iterations, fitted)
 
 
-def adapt(file: FittedFile, runs: Sequence[StoredRun]) -> Calibration:
-    """The step time of `file` for one device of its kind, which differs in its speed alone.
-
-    The device's part becomes as much longer or shorter as the runs' iterations were in the median.
-
-    Raises:
-        ConfigError: as `calibrate`; or runs of several devices, or of what the file is not of, or a
-            file that is adapted already.
-        ResultError: as `calibrate`.
-    """
-    fitted_to = {**file.provenance, "padding": file.padding.model_dump()}
-    check_adaptable(fitted_to, machine_of(runs[0]), runs[0].path)
-    seen = _seen(runs)
-    if len(seen.devices) > 1:
-        raise ConfigError(
-            f"the runs are of {len(seen.devices)} devices, {', '.join(map(str, seen.devices))}: "
-            "adapt to each on its own"
-        )
-    iterations, factor = seen.iterations, None
-    if file.throttle is not None:
-        factor = file.throttle.factor(seen.rates(file.throttle.window_s, file.throttle.context))
-    told = seconds_of(file.parts.device, iterations.terms, factor)
-    relative = relative_time(iterations, told)
-    before = fitted_periods(file.parts, iterations, factor)
-    parts = file.parts.model_copy(update={"device": scaled(file.parts.device, relative)})
-    fitted = fitted_periods(parts, iterations, factor)
-    provenance = provenance_of(runs, seen.counts)
-    adapted = file.model_copy(
-        update={
-            "parts": parts,
-            "provenance": {
-                **file.provenance,
-                "runs": [*file.provenance.get("runs", []), *provenance["runs"]],
-                "adapted": {
-                    "relative_time": relative,
-                    "device_uuid": seen.devices[0],
-                    "versions": provenance["versions"],
-                },
-            },
-            "residuals": {
-                **file.residuals,
-                "adapted": {
-                    **error_figures(fitted, iterations.period),
-                    "before": error_figures(before, iterations.period),
-                    "by_kind": by_kind(fitted, iterations),
-                },
-            },
-        }
-    )
-    return Calibration(adapted, iterations, fitted)
-
-
-class _Seen(NamedTuple):
-    """The iterations of runs that count, one run after the other."""
-
-    iterations: Iterations
-    counts: list[int]
-    devices: list[str | None]
-    device: Ints
-    rates: Callable[[float, float], Floats]
-
-
-def _seen(runs: Sequence[StoredRun]) -> _Seen:
-    check_alike(runs)
-    whole, counted = [], []
-    for run in runs:
-        if _is_designed(run) and not (run.path / DESIGN).is_file():
-            raise ResultError(
-                f"{run.path} has run designed batches and lacks {DESIGN}, which says what of them "
-                "counts; calibrate anew"
-            )
-        found = iterations_of(run)
-        whole.append(found)
-        counted.append(is_counted(run.path, found.row) & ~_beside_swaps(found))
-    each = [found.take(rows) for found, rows in zip(whole, counted, strict=True)]
-    iterations = joined(each)
-    where = ", ".join(DESIGNED if _is_designed(run) else str(run.path) for run in runs)
-    if len(iterations) < LEAST_ITERATIONS:
-        raise ResultError(
-            f"{where}: {len(iterations)} iterations are too few for a fit, {LEAST_ITERATIONS} are "
-            "the least; give longer runs, or more --time-limit and --passes"
-        )
-    if not iterations.period.any():
-        raise ResultError(f"{where}: no iteration took any time, so there is nothing to fit")
-
-    def rates(window_s: float, context: float) -> Floats:
-        pairs = zip(whole, counted, strict=True)
-        return np.concatenate(
-            [found.token_rates(window_s, context)[1][rows] for found, rows in pairs]
-        )
-
-    counts = [len(found) for found in each]
-    ran_on = np.repeat(np.array(devices_of(runs), dtype=object), counts).tolist()
-    devices = list(dict.fromkeys(ran_on))  # without those none of whose iterations count
-    device = np.array([devices.index(uuid) for uuid in ran_on])
-    return _Seen(iterations, counts, devices, device, rates)
-
-
 def error_figures(fitted: Floats, measured: Floats) -> Figures:
     """Of iterations: how many, median and 90th percentile of |fitted / measured - 1|, and the error
     of their total time, None where that is 0."""
@@ -230,17 +119,6 @@ def _by_device(devices: Sequence[str | None], relative: Floats) -> dict[str, flo
         return None
     pairs = zip(devices, relative.tolist(), strict=True)
     return {str(uuid): float(f"{value:.4g}") for uuid, value in pairs}
-
-
-def _is_designed(run: StoredRun) -> bool:
-    return bool(run.manifest["config"].get("policy") == DESIGNED)
-
-
-def _beside_swaps(iterations: Iterations) -> npt.NDArray[np.bool_]:
-    """Iterations that were slowed down by swaps of the next one, which began meanwhile: their own
-    batches say nothing of it."""
-    swaps = iterations.timed & (iterations.terms["swapped_blocks"] > 0)
-    return np.append(swaps[1:], False)
 
 
 def _positive(seconds: Floats) -> Floats:

@@ -10,7 +10,8 @@ import pytest
 from schedsim.costs.fitted_file import FittedFile, Part, Parts, Term
 from schedsim.costs.throttle import Throttle
 from schedsim.errors import ConfigError
-from schedsim.experiments.calibration import adapt, calibrate
+from schedsim.experiments.adapting import adapt
+from schedsim.experiments.calibration import calibrate
 from schedsim.experiments.design_file import DESIGN, DesignFile
 from schedsim.experiments.device_speeds import scaled
 from schedsim.results.stored_run import StoredRun, load_run

@@ -27,7 +27,7 @@ from schedsim.experiments.choosing import (
     held_out_periods,
 )
 from schedsim.experiments.fitting import STRAIGHT, fit, fitted_periods, seconds_of
-from schedsim.experiments.iterations import Iterations
+from schedsim.experiments.iterations import Iterations, joined
 from schedsim.experiments.provenance import check_alike
 from schedsim.experiments.regions import regions_of, sizes_of
 from schedsim.experiments.validation.step_errors import told_of
@@ -125,7 +125,7 @@ def test_a_rare_batch_that_was_repeated_is_no_outlier() -> None:
         f.name: np.repeat(getattr(rare, f.name), 5, axis=0) for f in dataclasses.fields(rare)
     }
     large = Iterations(**{**columns, "features": features, "device": np.full(5, 0.9)})
-    parts = fit(calibration.joined([many, large]))
+    parts = fit(joined([many, large]))
     told = fitted_periods(parts, large) - seconds_of(parts.host, large.terms)
     np.testing.assert_allclose(told, 0.9, rtol=0.05)
 
@@ -224,7 +224,7 @@ def test_held_out_sizes_are_fitted_by_what_saw_none_of_them() -> None:
 
 def test_sizes_that_were_repeated_are_held_out_together() -> None:
     one = made_up(50, 1)
-    twice = calibration.joined([one, one])
+    twice = joined([one, one])
     size = sizes_of(twice)
     assert (size[:50] == size[50:]).all()
     firsts = [size.tolist().index(number) for number in range(size.max() + 1)]
