@@ -34,7 +34,7 @@ def adapt(file: FittedFile, runs: Sequence[StoredRun]) -> Calibration:
     if file.throttle is not None:
         factor = file.throttle.factor(seen.rates(file.throttle.window_s, file.throttle.context))
     told = seconds_of(file.parts.device, iterations.terms, factor)
-    relative = relative_time(iterations, told)
+    relative = relative_time(iterations.device, told)
     before = fitted_periods(file.parts, iterations, factor)
     parts = file.parts.model_copy(update={"device": scaled(file.parts.device, relative)})
     fitted = fitted_periods(parts, iterations, factor)

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from schedsim.errors import ResultError
 from schedsim.experiments.choosing import LEAST_ITERATIONS
 from schedsim.experiments.design_file import DESIGN, DESIGNED, is_counted
-from schedsim.experiments.device_speeds import devices_of
 from schedsim.experiments.iterations import Iterations, iterations_of, joined
 from schedsim.experiments.provenance import check_alike
 from schedsim.results.stored_run import StoredRun
@@ -70,9 +69,9 @@ def counted_iterations(runs: Sequence[StoredRun]) -> Counted:
         )
 
     counts = [len(found) for found in each]
-    ran_on = np.repeat(np.array(devices_of(runs), dtype=object), counts).tolist()
-    devices = list(dict.fromkeys(ran_on))  # without those none of whose iterations count
-    device = np.array([devices.index(uuid) for uuid in ran_on])
+    ran_on = [(run.device_uuid, count) for run, count in zip(runs, counts, strict=True) if count]
+    devices = list(dict.fromkeys(uuid for uuid, _ in ran_on))
+    device = np.repeat([devices.index(uuid) for uuid, _ in ran_on], [count for _, count in ran_on])
     return Counted(iterations, counts, devices, device, rates)
 
 

@@ -5,7 +5,6 @@ devices are fitted as if all had run on their mean, or how batches differ on one
 mixed up with how devices differ.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,20 +12,14 @@ import numpy.typing as npt
 
 from schedsim.costs.fitted_file import Part, Term
 from schedsim.experiments.choosing import choose
-from schedsim.experiments.fitting import fit, seconds_of
+from schedsim.experiments.fitting import fit, rounded, seconds_of
 from schedsim.experiments.iterations import Iterations
-from schedsim.results.stored_run import StoredRun
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 ROUNDS = 3
 """Fits, each to times that the one before has put on one footing."""
-
-
-def devices_of(runs: Sequence[StoredRun]) -> list[str | None]:
-    """The UUID of the device of each run; None where none was noted."""
-    return [run.execution.get("device_uuid") for run in runs]
 
 
 def on_one_footing(iterations: Iterations, device: Ints, rate: Floats) -> tuple[Iterations, Floats]:
@@ -44,32 +37,24 @@ def on_one_footing(iterations: Iterations, device: Ints, rate: Floats) -> tuple[
         choice = choose(footed, rate)
         parts = fit(footed, choice.straight, choice.factor)
         told = seconds_of(parts.device, iterations.terms, choice.factor)
-        relative = np.array(
-            [relative_time(iterations, told, device == number) for number in range(len(relative))]
-        )
+        ran_on = [device == number for number in range(len(relative))]
+        relative = np.array([relative_time(iterations.device[rows], told[rows]) for rows in ran_on])
         relative /= np.exp(np.log(relative).mean())
         footed = replace(iterations, device=iterations.device / relative[device])
     return footed, relative
 
 
-def relative_time(
-    iterations: Iterations, told: Floats, rows: npt.NDArray[np.bool_] | None = None
-) -> float:
-    """How many times as long as `told` (s) the device took: the median of the iterations `rows`."""
-    rows = np.ones(len(told), dtype=np.bool_) if rows is None else rows
-    return float(np.median(iterations.device[rows] / np.maximum(told[rows], 1e-12)))
+def relative_time(measured: Floats, told: Floats) -> float:
+    """How many times as long as `told` (s) iterations took on the device, in the median."""
+    return float(np.median(measured / np.maximum(told, 1e-12)))
 
 
 def scaled(part: Part, factor: float) -> Part:
     """A part of the step time that takes `factor` times as long."""
     return Part(
-        base=_rounded(part.base * factor),
+        base=rounded(part.base * factor),
         terms={
-            name: Term(knots=term.knots, slopes=[_rounded(slope * factor) for slope in term.slopes])
+            name: Term(knots=term.knots, slopes=[rounded(slope * factor) for slope in term.slopes])
             for name, term in part.terms.items()
         },
     )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.9g}")

@@ -186,7 +186,7 @@ def _part_of(
     slopes: Floats, knots: Mapping[str, list[float]], terms: Mapping[str, Floats], unit: float
 ) -> Part:
     """The part with these coefficients; what costs nothing is left out, equal pieces are one."""
-    base = _rounded(float(slopes[0]))
+    base = rounded(float(slopes[0]))
     found: dict[str, Term] = {}
     place = 1
     for name, places in knots.items():
@@ -195,7 +195,7 @@ def _part_of(
         cost = pieces(terms[name].max(keepdims=True), places)[0] * own
         if cost.sum() < _NOTHING * unit:
             continue
-        term = _merged(places, [_rounded(float(slope)) for slope in own])
+        term = _merged(places, [rounded(float(slope)) for slope in own])
         found[name] = term
     ordered = {name: found[name] for name in FEATURES if name in found}
     return Part(base=base if base > _NOTHING * unit else 0.0, terms=ordered)
@@ -210,5 +210,6 @@ def _merged(knots: list[float], slopes: list[float]) -> Term:
     return Term(knots=kept_knots, slopes=kept_slopes)
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """A coefficient as a file has it."""
     return float(f"{value:.{_DIGITS}g}")

@@ -83,7 +83,7 @@ def provenance_of(runs: Sequence[StoredRun], iterations: Sequence[int]) -> dict[
                 "policy": run.manifest["config"].get("policy"),
                 "memory": run.manifest["config"].get("resolved", {}).get("memory"),
                 "decision_lag": run.manifest.get("decision_lag"),
-                "device_uuid": run.execution.get("device_uuid"),
+                "device_uuid": run.device_uuid,
                 "device_state": run.manifest.get("device_state"),
                 "trace": run.manifest["trace"].get("name"),
                 "trace_sha256": run.manifest["trace"].get("sha256"),

@@ -59,14 +59,9 @@ class EDF(Policy):
     def accept(self, request: Request, step: Step) -> bool:
         """Everyone; at the first one the speed of a prefill is asked for."""
         if self.order == "slack" and self._token_s < 0:
-            chunk = step.token_budget
-            shape = BatchShape(
-                prefill_requests=1,
-                prefill_tokens=chunk,
-                prefill_attention=chunk * chunk / 2,
-                prefill_longest=chunk,
-            )
-            self._token_s = step.estimate(shape) / chunk
+            shape = BatchShape()
+            shape.add_chunk(step.token_budget)
+            self._token_s = step.estimate(shape) / step.token_budget
         return True
 
     def key(self, request: Request) -> float:

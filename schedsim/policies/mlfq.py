@@ -80,14 +80,8 @@ class MLFQ(Preemptive):
 
     def accept(self, request: Request, step: Step) -> bool:
         """Everybody; the queue that it joins follows from the time of its prefill."""
-        tokens = request.prompt_tokens
-        alone = BatchShape(
-            prefill_requests=1,
-            prefill_tokens=tokens,
-            prefill_attention=tokens * tokens / 2,
-            prefill_longest=tokens,
-            sampled=1,
-        )
+        alone = BatchShape(sampled=1)
+        alone.add_chunk(request.prompt_tokens)
         seconds = step.estimate(alone)
         level = 0
         while self._quantum(level) < _nanoseconds(seconds):

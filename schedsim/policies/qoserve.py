@@ -225,8 +225,5 @@ def _seconds(step: Step, tokens: int) -> float:
     """
     shape = step.decode_shape
     if tokens > 0:
-        shape.prefill_requests = 1
-        shape.prefill_tokens = tokens
-        shape.prefill_attention = tokens * tokens / 2
-        shape.prefill_longest = tokens
+        shape.add_chunk(tokens)
     return 0.0 if shape.is_empty else step.estimate(shape)

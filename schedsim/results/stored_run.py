@@ -40,6 +40,12 @@ class StoredRun:
         return self.manifest.get("execution") or {}
 
     @property
+    def device_uuid(self) -> str | None:
+        """That of the device; None where none was noted, as of a simulation."""
+        uuid: str | None = self.execution.get("device_uuid")
+        return uuid
+
+    @property
     def has_decisions(self) -> bool:
         """Whether it wrote a decision record."""
         return (self.path / DECISIONS).is_file()

@@ -46,6 +46,14 @@ class BatchShape:
         """Whether nothing runs."""
         return not (self.prefill_requests or self.decode_requests)
 
+    def add_chunk(self, tokens: int, context: int = 0) -> None:
+        """A prefill chunk after `context` tokens in the cache; what it samples is not counted."""
+        self.prefill_requests += 1
+        self.prefill_tokens += tokens
+        self.prefill_context += context
+        self.prefill_attention += tokens * (context + tokens / 2)
+        self.prefill_longest = max(self.prefill_longest, context + tokens)
+
 
 class Chunk(NamedTuple):
     """A prefill chunk: `tokens` of `request`, after `context` tokens that are in the cache."""

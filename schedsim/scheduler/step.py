@@ -327,13 +327,8 @@ class Step(StepView):
         first_tokens: list[Request] = []
         batch.prefills = list(self._chunks.values())
         for request, tokens, context in batch.prefills:
-            batch.prefill_requests += 1
-            batch.prefill_tokens += tokens
-            batch.prefill_context += context
-            batch.prefill_attention += tokens * (context + tokens / 2)
-            end = context + tokens
-            batch.prefill_longest = max(batch.prefill_longest, end)
-            if end == request.prompt_tokens + request._generated:
+            batch.add_chunk(tokens, context)
+            if context + tokens == request.prompt_tokens + request._generated:
                 first_tokens.append(request)
         batch.first_tokens = first_tokens
         batch.sampled += len(first_tokens)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +15,8 @@ from schedsim.costs import load_fitted
 from schedsim.errors import ConfigError
 from schedsim.experiments.design_file import read_design
 from schedsim.experiments.device_speeds import scaled
+from schedsim.memory import PagedKVCache
+from schedsim.request import Request
 from tests.cli.commands import RESULTS, manifest, names, refused, schedsim
 
 TINY = ("--model", "tiny", "--device", "cpu", "--threads", 1, "--block-size", 8)
@@ -40,6 +43,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "more --passes measures more" in measured
     assert any(f"use it with  --step-time fitted:{folder / 'cpu.json'}" in text for text in notes)
     return folder
+
+
+def test_the_blocks_of_a_request_lie_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = []
+    release = PagedKVCache.release
+
+    def noting(cache: PagedKVCache, request: Request) -> int:
+        tables.append(list(cache.block_table(request)))
+        return release(cache, request)
+
+    monkeypatch.setattr(PagedKVCache, "release", noting)
+    ran("calibrate", *TINY, *SMALL, *ONCE, "--no-picture", "--out", tmp_path / "cpu.json")
+    steps = np.concatenate([np.diff(table) for table in tables if len(table) > 1])
+    assert len(steps) > 100
+    assert np.mean(np.abs(steps) == 1) < 0.5
 
 
 def test_it_writes_a_file_a_picture_and_the_run(folder: Path) -> None:

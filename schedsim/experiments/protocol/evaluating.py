@@ -198,7 +198,7 @@ def _capacity_row(key: str, cell: PlannedCell, found: CellValidation) -> Row:
 def _common(found: CellValidation) -> Row:
     return {
         "repeats": len(found.cell.runs),
-        "devices": [run.execution.get("device_uuid") for run in found.cell.runs],
+        "devices": [run.device_uuid for run in found.cell.runs],
         "requests": len(found.cell.trace),
         "stable": found.cell.runs[0].summary["stable"],
         "in_sample": found.seen,
