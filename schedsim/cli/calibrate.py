@@ -169,8 +169,7 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the file's content.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure designed batches on a device, or take runs, and fit a step-time model to them; or
-    adapt one.
+    """Measure designed batches on a device, or take runs, and fit or adapt a step-time model.
 
     Beside the file comes a picture, of the same name with .svg.
     """
