@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from schedsim.experiments.design import Batch, Design, Limits, Stage, Turn
+from schedsim.experiments.design_loads import LOADS, OUTPUTS, PROMPTS, Load, LoadWriter, Room
 
 MEASURED_DECODES = 4
 """Iterations of a batch of decodes that count; one before and one after them do not, which share
@@ -80,6 +81,9 @@ UNEVENNESS = 0.75
 """Contexts of a stage differ from its length by up to this share of it."""
 
 WARM_UP_DECODES = 200
+TURNS = 32
+"""Iterations of a load that make a batch of the design: between two it may be over."""
+
 UNUSED = 2
 """Output tokens that a request is never given, so that it does not end."""
 
@@ -98,6 +102,8 @@ def make_design(limits: Limits, passes: int, rng: np.random.Generator) -> Design
         stages.append(writer.decodes([writer.longest, *[SHORT] * (seats - 1)]))
         stages.append(writer.decodes(writer.ragged()))
         stages.append(writer.chunks())
+        lengths = rng.permutation(len(LOADS)) % len(PROMPTS)
+        stages += [writer.load(*pair) for pair in zip(LOADS, lengths.tolist(), strict=True)]
         if limits.outgrows:
             stages.append(writer.outgrowing())
         if limits.compacts:
@@ -180,6 +186,21 @@ class _Writer:
         drawn = [ordered[place] for place in self.rng.permutation(len(ordered))]
         found = [self._chunk_batch(count, size, context, ()) for count, size, context in drawn]
         return self._settled([batch for batch in found if batch])
+
+    def load(self, load: Load, lengths: int) -> Stage:
+        """Requests that come and go, with those `PROMPTS`."""
+        limits = self.limits
+        output = max(1, min(OUTPUTS[1], limits.max_model_len // 4))
+        room = Room(
+            budget=limits.token_budget,
+            seats=limits.max_seqs,
+            slots=FILLED * limits.slots,
+            prompt=max(1, limits.max_model_len - output - UNUSED),
+            output=output,
+            held=self._held,
+        )
+        turns = LoadWriter(load, PROMPTS[lengths], room, self._request, self.rng).turns()
+        return self._settled([tuple(turns[n : n + TURNS]) for n in range(0, len(turns), TURNS)])
 
     def outgrowing(self) -> Stage:
         """Decodes that become longer than predicted, and are moved or grow in place."""

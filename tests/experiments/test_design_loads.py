@@ -1,0 +1,138 @@
+"""The loads of a design batch requests as the policies do that they stand for."""
+
+from collections.abc import Iterator
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedsim.experiments.design import Turn
+from schedsim.experiments.design_loads import LOADS, PROMPTS, Load, LoadWriter, Room
+
+FEW = max(1, hypothesis.settings.default.max_examples // 4)
+
+
+def held(prompt: int, output: int) -> int:
+    return -(-(prompt + output) // 16) * 16
+
+
+class Written:
+    """A load as it was written, and its requests: (prompt, output) by their place."""
+
+    def __init__(self, load: Load, prompts: tuple[int, int], seed: int = 0, **sizes: int) -> None:
+        self.requests: list[tuple[int, int]] = []
+        chosen = {"budget": 57344, "seats": 256, "slots": 300_000, "prompt": 7600, "output": 512}
+        room = Room(**(chosen | sizes), held=held)
+        rng = np.random.default_rng(seed)
+        self.turns = LoadWriter(load, prompts, room, self._request, rng).turns()
+
+    def _request(self, prompt: int, output: int) -> int:
+        self.requests.append((prompt, output))
+        return len(self.requests) - 1
+
+    def decoding(self) -> Iterator[tuple[Turn, set[int]]]:
+        """Every iteration with those whose prompts are in the cache before it."""
+        left = [prompt for prompt, _ in self.requests]
+        ready: set[int] = set()
+        for turn in self.turns:
+            ready -= set(turn.leave)
+            yield turn, set(ready)
+            for request, tokens in turn.chunks:
+                left[request] -= tokens
+                assert left[request] >= 0
+                if not left[request]:
+                    ready.add(request)
+
+
+loads = st.builds(
+    Load,
+    budget=st.integers(1, 4096),
+    whole=st.booleans(),
+    group=st.sampled_from([0, 1, 5]),
+    every=st.sampled_from([0, 1, 7]),
+)
+
+
+@hypothesis.settings(max_examples=FEW)
+@given(
+    loads,
+    st.sampled_from(PROMPTS),
+    st.integers(0, 99),
+    st.fixed_dictionaries(
+        {
+            "budget": st.integers(1, 5000),
+            "seats": st.integers(1, 40),
+            "slots": st.integers(2000, 50_000),
+            "prompt": st.integers(1, 1500),
+            "output": st.integers(1, 400),
+        }
+    ),
+)
+def test_requests_get_what_they_came_for(
+    load: Load, prompts: tuple[int, int], seed: int, sizes: dict[str, int]
+) -> None:
+    """Each is computed once and whole, decodes as often as it is to, and leaves right then."""
+    written = Written(load, prompts, seed, **sizes)
+    assert written.turns
+    decodes = [0] * len(written.requests)
+    for turn, ready in written.decoding():
+        assert turn.chunks or (turn.decodes and ready)
+        tokens = sum(tokens for _, tokens in turn.chunks) + (len(ready) if turn.decodes else 0)
+        assert tokens <= max(min(load.budget, sizes["budget"]), len(ready))
+        there = ready | {request for request, _ in turn.chunks}
+        assert len(there) <= sizes["seats"]
+        assert sum(held(*written.requests[request]) for request in there) <= sizes["slots"]
+        for request in turn.leave:
+            assert decodes[request] == written.requests[request][1]
+        if turn.decodes:
+            for request in ready:
+                decodes[request] += 1
+    assert all(made <= output for made, (_, output) in zip(decodes, written.requests, strict=True))
+
+
+@pytest.mark.parametrize("budget", [512, 2048])
+def test_with_a_queue_the_budget_is_filled(budget: int) -> None:
+    written = Written(Load(budget), PROMPTS[1])
+    sizes = [
+        (sum(tokens for _, tokens in turn.chunks), len(ready))
+        for turn, ready in written.decoding()
+        if turn.decodes
+    ]
+    assert len(sizes) > 60
+    assert np.mean([chunks + decodes == budget for chunks, decodes in sizes]) > 0.95
+    assert max(decodes for _, decodes in sizes) > 32
+
+
+def test_under_a_light_load_few_decode_and_chunks_are_rare() -> None:
+    written = Written(Load(2048, every=24), PROMPTS[0])
+    running = [len(ready) for turn, ready in written.decoding()]
+    assert max(running) < 16
+    assert np.mean([bool(turn.chunks) for turn in written.turns]) < 0.1
+
+
+def test_whole_prompts_run_alone() -> None:
+    written = Written(Load(16384, whole=True, every=6), PROMPTS[2])
+    chunks = [(turn.decodes, chunk) for turn in written.turns for chunk in turn.chunks]
+    assert all(tokens == written.requests[request][0] for _, (request, tokens) in chunks)
+    assert not any(decodes for decodes, _ in chunks)
+    assert len(written.turns) > 2 * len(chunks), "most iterations decode"
+
+
+def test_a_group_begins_and_leaves_together() -> None:
+    written = Written(Load(65536, whole=True, group=16), PROMPTS[1])
+    leaving = [turn.leave for turn in written.turns if turn.leave]
+    assert leaving
+    assert all(len(members) == 16 for members in leaving)
+    assert all(turn.chunks for turn in written.turns if turn.leave), "the next group begins"
+    for turn, ready in written.decoding():
+        assert not (turn.chunks and ready - set(turn.leave))
+
+
+def test_every_load_runs_for_a_while_with_lengths_of_its_own() -> None:
+    for load in LOADS:
+        for shortest, longest in PROMPTS:
+            written = Written(load, (shortest, longest))
+            assert 50 < len(written.turns) <= 400
+            assert {shortest <= prompt <= longest for prompt, _ in written.requests} == {True}
