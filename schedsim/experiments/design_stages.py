@@ -1,9 +1,10 @@
 """The batches that a calibration measures, and how an engine gets from one to the next.
 
-A design is made of stages, each of which begins in an empty engine. In most of them decodes of one
+A design is made of stages, each of which begins in an empty engine. In some of them decodes of one
 context length come group after group, from one to as many as there are seats, or go in that order;
-between, chunks run alone and beside them. What brings the engine from one of these batches to the
-next runs, too, and counts where it is a batch like others.
+between, chunks run alone and beside them. Others are loads, whose requests come and go. What brings
+the engine from one of these batches to the next runs, too, and counts where it is a batch like
+others.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from schedsim.experiments.design import Batch, Design, Limits, Stage, Turn
-from schedsim.experiments.design_loads import LOADS, OUTPUTS, PROMPTS, Load, LoadWriter, Room
+from schedsim.experiments.design_loads import (
+    COUNT_EVERY,
+    LOADS,
+    OUTPUTS,
+    PROMPTS,
+    Load,
+    LoadWriter,
+    Room,
+)
 
 MEASURED_DECODES = 4
 """Iterations of a batch of decodes that count; one before and one after them do not, which share
@@ -80,10 +89,14 @@ load. After prefills it is at its power limit, and most batches of a design come
 UNEVENNESS = 0.75
 """Contexts of a stage differ from its length by up to this share of it."""
 
-WARM_UP_DECODES = 200
-TURNS = 32
-"""Iterations of a load that make a batch of the design: between two it may be over."""
+LOADED = 0.5
+"""Share of the cache that requests of a load hold at most: so each finds room in one piece, too."""
 
+TURNS_OF_A_BATCH = 4 * COUNT_EVERY
+"""Iterations of a load that make a batch of the design: between two it may be over. With whole
+cycles of what counts, no decodes that count end one, unaware of the chunks that follow."""
+
+WARM_UP_DECODES = 200
 UNUSED = 2
 """Output tokens that a request is never given, so that it does not end."""
 
@@ -102,8 +115,8 @@ def make_design(limits: Limits, passes: int, rng: np.random.Generator) -> Design
         stages.append(writer.decodes([writer.longest, *[SHORT] * (seats - 1)]))
         stages.append(writer.decodes(writer.ragged()))
         stages.append(writer.chunks())
-        lengths = rng.permutation(len(LOADS)) % len(PROMPTS)
-        stages += [writer.load(*pair) for pair in zip(LOADS, lengths.tolist(), strict=True)]
+        for place, load in zip(rng.permutation(len(LOADS)), LOADS, strict=True):
+            stages.append(writer.load(load, PROMPTS[place % len(PROMPTS)]))
         if limits.outgrows:
             stages.append(writer.outgrowing())
         if limits.compacts:
@@ -187,20 +200,18 @@ class _Writer:
         found = [self._chunk_batch(count, size, context, ()) for count, size, context in drawn]
         return self._settled([batch for batch in found if batch])
 
-    def load(self, load: Load, lengths: int) -> Stage:
-        """Requests that come and go, with those `PROMPTS`."""
+    def load(self, load: Load, prompts: tuple[int, int]) -> Stage:
+        """Requests of such prompts that come and go."""
         limits = self.limits
+        slots = LOADED * limits.slots
         output = max(1, min(OUTPUTS[1], limits.max_model_len // 4))
-        room = Room(
-            budget=limits.token_budget,
-            seats=limits.max_seqs,
-            slots=FILLED * limits.slots,
-            prompt=max(1, limits.max_model_len - output - UNUSED),
-            output=output,
-            held=self._held,
-        )
-        turns = LoadWriter(load, PROMPTS[lengths], room, self._request, self.rng).turns()
-        return self._settled([tuple(turns[n : n + TURNS]) for n in range(0, len(turns), TURNS)])
+        prompt = max(1, limits.max_model_len - output - UNUSED)
+        while prompt > 1 and self._held(prompt, output) > slots:
+            prompt //= 2
+        room = Room(limits.token_budget, limits.max_seqs, slots, prompt, output, self._held)
+        turns = LoadWriter(load, prompts, room, self._request, self.rng).turns()
+        starts = range(0, len(turns), TURNS_OF_A_BATCH)
+        return self._settled([tuple(turns[n : n + TURNS_OF_A_BATCH]) for n in starts])
 
     def outgrowing(self) -> Stage:
         """Decodes that become longer than predicted, and are moved or grow in place."""
