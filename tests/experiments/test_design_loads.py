@@ -118,6 +118,8 @@ def test_a_load_runs_for_a_while_with_lengths_of_its_own(
 
 def test_an_engine_with_few_seats_has_shorter_loads() -> None:
     assert len(Written(Load(2048, every=24), PROMPTS[0], seats=4).turns) == 4 * TURNS_OF_A_SEAT
+    few = Written(Load(2048), PROMPTS[1], seats=4, prompt=500)
+    assert 2000 <= sum(tokens for turn in few.turns for _, tokens in turn.chunks) < 4100
 
 
 def test_chunks_count_and_one_in_eight_of_the_decodes_alone() -> None:
@@ -157,6 +159,11 @@ def test_whole_prompts_with_a_queue_fill_the_budget_as_far_as_they_fit() -> None
     written = Written(Load(4096, whole=True), PROMPTS[0])
     first = sum(tokens for _, tokens in written.turns[0].chunks)
     assert 4096 - PROMPTS[0][1] < first <= 4096
+
+
+def test_beside_whole_prompts_as_many_decode_as_the_budget_has_tokens() -> None:
+    written = Written(Load(64, whole=True), PROMPTS[0])
+    assert max(len(ready) for _, ready in written.decoding()) == 64
 
 
 @pytest.mark.parametrize("slots", [300_000, 12_000])
