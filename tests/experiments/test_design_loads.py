@@ -118,7 +118,7 @@ def test_a_load_runs_for_a_while_with_lengths_of_its_own(
 
 def test_an_engine_with_few_seats_has_shorter_loads() -> None:
     assert len(Written(Load(2048, every=24), PROMPTS[0], seats=4).turns) == 4 * TURNS_OF_A_SEAT
-    few = Written(Load(2048), PROMPTS[1], seats=4, prompt=500)
+    few = Written(Load(2048, outputs=(1, 1)), PROMPTS[1], seats=4, prompt=500)
     assert 2000 <= sum(tokens for turn in few.turns for _, tokens in turn.chunks) < 4100
 
 
