@@ -104,12 +104,13 @@ def requests_table(found: CellValidation) -> Table:
 def budget_table(found: CellValidation) -> Table:
     """What of each error comes from where."""
     blocks = found.blocks
-    headings = ["error budget", "error", *(part.replace("_", " ") for part in PARTS)]
+    named = ("error", *PARTS, "mean_step")
+    headings = ["error budget", *(name.replace("_", " ") for name in named)]
     rows = []
     for name in BUDGETED:
         parts = found.budget[name]
         if parts["error"] is not None:
-            cells = [percent(parts[part], signed=True) for part in ("error", *PARTS)]
+            cells = [percent(parts[part], signed=True) for part in named]
             if blocks is not None:
                 cells.append(percent(blocks.adds[name], signed=True))
             rows.append([LABELS[name][0], *cells])

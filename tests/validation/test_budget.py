@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedsim.experiments.validation.budget import PARTS
+from schedsim.experiments.validation.budget import PARTS, largest_cause
 from schedsim.experiments.validation.metrics import JUDGED, METRICS
 from tests.validation import runs
 from tests.validation.runs import small_trace, stored, validated
@@ -145,3 +145,44 @@ def test_a_closed_loop_is_not_divided(tmp_path: Path) -> None:
     assert parts["host_time"] is None
     assert parts["feedback"] == pytest.approx(parts["error"])
     assert found.curves == {}
+
+
+def budget_of(**known: float) -> dict[str, float | None]:
+    budget: dict[str, float | None] = dict.fromkeys(("error", *PARTS, "mean_step"))
+    return budget | known
+
+
+@pytest.mark.parametrize(
+    ("budget", "cause"),
+    [
+        (budget_of(error=-0.1, step_time=-0.3, feedback=0.2, mean_step=-0.09), "step_time"),
+        (budget_of(error=-0.1, step_time=0.3, feedback=-0.4, mean_step=-0.09), "step_time"),
+        (budget_of(error=-0.1, step_time=0.3, feedback=-0.4, mean_step=-0.04), "feedback"),
+        (budget_of(error=-0.1, step_time=0.3, feedback=-0.4, mean_step=-0.16), "feedback"),
+        (budget_of(error=0.1, step_time=0.02, feedback=0.08, mean_step=-0.1), "feedback"),
+        (budget_of(error=0.1, step_time=0.08, feedback=0.02), "step_time"),
+        (budget_of(error=0.1, mean_step=0.1), "step_time"),
+        (budget_of(error=0.1), None),
+        (budget_of(error=0.0, step_time=0.1, feedback=-0.1, mean_step=0.1), None),
+        (budget_of(), None),
+    ],
+)
+def test_the_cause_is_the_mean_step_where_it_is_most_of_the_error(
+    budget: dict[str, float | None], cause: str | None
+) -> None:
+    assert largest_cause(budget) == cause
+
+
+@pytest.mark.parametrize("rate", [0.05, 20.0])
+def test_the_mean_step_is_the_error_where_every_step_is_longer(rate: float, tmp_path: Path) -> None:
+    """With one request at a time to the digits; with more, whose decisions part, nearly."""
+    trace = small_trace(40, rate)
+    measured = runs.fitted(tmp_path / "measured.json", slower=1.04)
+    told = runs.fitted(tmp_path / "told.json")
+    run = stored(tmp_path / "run", trace, runs.settings(step_time=measured))
+    (found,) = validated(tmp_path / "out", trace, [run], told).cells
+    budget = found.budget["e2e_s.mean"]
+    assert budget["error"] is not None
+    assert budget["error"] < -0.03
+    assert budget["mean_step"] == pytest.approx(budget["error"], rel=1e-6 if rate < 1 else 0.1)
+    assert largest_cause(budget) == "step_time"

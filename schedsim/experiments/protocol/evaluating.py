@@ -9,7 +9,7 @@ from schedsim.errors import ResultError
 from schedsim.experiments.protocol.index import CapacityEntry, CellEntry, load_indices
 from schedsim.experiments.protocol.loads import load_source
 from schedsim.experiments.protocol.plan import PlannedCell, Protocol
-from schedsim.experiments.validation.budget import PARTS
+from schedsim.experiments.validation.budget import PARTS, largest_cause
 from schedsim.experiments.validation.cell_validation import CellValidation
 from schedsim.experiments.validation.cells import make_cells
 from schedsim.experiments.validation.choice import Choice
@@ -191,7 +191,7 @@ def _capacity_row(key: str, cell: PlannedCell, found: CellValidation) -> Row:
         "policy": cell.policy,
         **_common(found),
         "tokens_per_s": None if capacity is None else capacity.as_json(),
-        "cause": _cause("total_tokens_per_s", found),
+        "cause": largest_cause(found.budget["total_tokens_per_s"]),
     }
 
 
@@ -224,20 +224,9 @@ def _metric(name: str, found: CellValidation) -> Row:
         "place": agreed.place,
         "verdict": agreed.verdict,
         "amplification": row.amplification,
-        "budget": {part: found.budget[name][part] for part in PARTS},
-        "cause": _cause(name, found),
+        "budget": {part: found.budget[name][part] for part in (*PARTS, "mean_step")},
+        "cause": largest_cause(found.budget[name]),
     }
-
-
-def _cause(name: str, found: CellValidation) -> str | None:
-    """The part of the error budget that is the largest in the direction of the error."""
-    budget = found.budget[name]
-    error = budget["error"]
-    if not error:
-        return None
-    parts = {part: budget[part] for part in PARTS}
-    known = {part: value * error for part, value in parts.items() if value is not None}
-    return max(known, key=lambda part: known[part]) if known else None
 
 
 def _choice_row(cell: PlannedCell, choice: Choice) -> Row:

@@ -16,8 +16,10 @@ def markdown_of(evaluation: Evaluation, heading: str) -> str:
         f"# {heading}",
         "Errors are (simulated - measured) / measured. No mark: within the margin; *spread*: "
         "beyond it, within what repeats differ; **beyond** both; **far**: beyond twice the wider "
-        "one; then the largest part of the error budget. In brackets: what repeats differ by. "
-        "Verdicts: how many of the metrics are equivalent, inconclusive, different.",
+        "one; then the cause that the error budget names, and after it what the error of the "
+        "summed step time makes of the metric. In brackets: what repeats differ by. "
+        "Verdicts: how many of the metrics are equivalent, inconclusive, different; of a capacity "
+        "that of total tokens/s.",
         "## Below saturation",
         _table(_cell_rows(evaluation)),
         _in_words(evaluation),
@@ -112,7 +114,10 @@ def _error(figure: dict[str, Any], cause: str | None) -> str:
     mark = _MARKS.get(figure["place"])
     if mark is None:
         return text
-    return f"{text} {mark}" + (f", {cause.replace('_', ' ')}" if cause else "")
+    if cause is not None:
+        mark += f", {cause.replace('_', ' ')}"
+    mean_step = figure.get("budget", {}).get("mean_step")
+    return f"{text} {mark}" + ("" if mean_step is None else f" {100 * mean_step:+.1f} %")
 
 
 def _percent(share: float | None) -> str:

@@ -4,9 +4,12 @@ From the measured run to the free simulation in four steps, each with one thing 
 decisions with the recorded times (a replay), the device's time, the engine's own time, and at last
 decisions that answer to all this. The parts add up to the error because each is the difference of
 two neighbours.
+
+Where the free simulation soon decides otherwise, decisions held while times change are those of
+neither side, and parts grow large and cancel. There `mean_step` tells more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,13 +71,33 @@ def stages_of(
     )
 
 
-def error_budget(stages: Sequence[Stages]) -> dict[str, dict[str, float | None]]:
+def error_budget(
+    stages: Sequence[Stages], total: float | None, amplifications: Mapping[str, float | None]
+) -> dict[str, dict[str, float | None]]:
     """Of each metric its `error` and the part of every cause, in shares of the measured mean.
 
     All are means over the runs. None where a run has no such figure, and for all causes where a
-    replay was not exact. Without the middle stages what they tell apart is all `feedback`.
+    replay was not exact. Without the middle stages what they tell apart is all `feedback`. Beside
+    the parts stands `mean_step`: what iterations that all are off by `total`, the error of their
+    summed time, would make of the metric, by its amplification.
     """
-    return {name: _budget(name, stages) for name in METRICS}
+    return {
+        name: {**_budget(name, stages), "mean_step": _mean_step(total, amplifications[name])}
+        for name in METRICS
+    }
+
+
+def largest_cause(budget: Mapping[str, float | None]) -> str | None:
+    """The cause of a metric's error: `step_time` where `mean_step` is most of it, else the largest
+    of `PARTS` in the direction of the error."""
+    error, mean_step = budget["error"], budget["mean_step"]
+    if not error:
+        return None
+    if mean_step is not None and abs(error - mean_step) < abs(error) / 2:
+        return "step_time"
+    parts = {part: budget[part] for part in PARTS}
+    known = {part: value * error for part, value in parts.items() if value is not None}
+    return max(known, key=lambda part: known[part]) if known else None
 
 
 def is_closed_loop(cell: Cell) -> bool:
@@ -106,6 +129,10 @@ def _budget(name: str, stages: Sequence[Stages]) -> dict[str, float | None]:
         if len(values) == len(stages):
             parts[part] = float(np.mean(values))
     return parts
+
+
+def _mean_step(total: float | None, amplification: float | None) -> float | None:
+    return None if total is None or amplification is None else total * amplification
 
 
 def _host_seconds(run: StoredRun) -> Floats:

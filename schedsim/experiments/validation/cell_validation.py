@@ -96,6 +96,8 @@ def validate_cell(
         stages_of(cell, run, replay, simulations.cost, told)
         for run, replay in zip(cell.runs, replays, strict=True)
     ]
+    rows = rows_of(measured, told, faster, slower, margins, drawn)
+    steps = step_errors(cell.runs, simulations.cost)
     trails = [trail_of(run) for run in cell.runs]
     decided = {
         source: trail_of(simulated, source) for source in dict.fromkeys(t.source for t in trails)
@@ -106,12 +108,14 @@ def validate_cell(
         divergences=tuple(divergence_of(trail, decided[trail.source]) for trail in trails),
         outcome=outcome,
         simulated=simulated,
-        rows=rows_of(measured, told, faster, slower, margins, drawn),
+        rows=rows,
         capacity=capacity_of(tables[:-1], tables[-1], margins.throughput),
         curves=_curves(cell, simulations, measured, simulated.summary),
         requests=request_errors(cell.runs, simulated.requests),
-        steps=step_errors(cell.runs, simulations.cost),
-        budget=error_budget(stages),
+        steps=steps,
+        budget=error_budget(
+            stages, steps["total"], {name: row.amplification for name, row in rows.items()}
+        ),
         blocks=formula_blocks(simulations, measured, simulated.summary),
         seen=_seen(simulations.cost, cell.runs),
     )
