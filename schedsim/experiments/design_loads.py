@@ -4,6 +4,7 @@ How long a batch takes depends on its sizes and on what the device did in the se
 that measure one size after the other put other sizes before it than a load does.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -165,4 +166,4 @@ class LoadWriter:
 
     def _log_uniform(self, bounds: tuple[int, int]) -> int:
         low, high = bounds
-        return round(low * (high / low) ** float(self._rng.random()))
+        return round(low * math.exp(math.log(high / low) * self._rng.random()))
