@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -62,3 +65,11 @@ class Design:
     def planned(self) -> int:
         """Batches of the first pass; the others have about as many."""
         return sum(len(stage) for stage in self.passes[0])
+
+
+def log_uniform(
+    low: int, high: int, size: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Numbers of which as many are between any two as between their doubles."""
+    drawn: npt.NDArray[np.float64] = low * np.exp(np.log(high / low) * rng.random(size))
+    return drawn

@@ -4,13 +4,12 @@ How long a batch takes depends on its sizes and on what the device did in the se
 that measure one size after the other put other sizes before it than a load does.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from schedsim.experiments.design import Turn
+from schedsim.experiments.design import Turn, log_uniform
 
 LOAD_TOKENS = 1 << 17
 LOAD_TURNS = 400
@@ -96,7 +95,7 @@ class LoadWriter:
         self._held: dict[int, int] = {}
         self._begun: tuple[int, int] | None = None  # whose prompt is not all computed, and the rest
         self._came = 0
-        self._next_prompt = self._log_uniform(self._prompts)
+        self._next_prompt = self._drawn(self._prompts)
         self._output = 0  # of who came last, and of all its group
 
     def turns(self) -> list[Turn]:
@@ -156,14 +155,13 @@ class LoadWriter:
 
     def _begin(self) -> tuple[int, int]:
         if not (self._load.group and self._held):
-            self._output = self._log_uniform(self._outputs)
+            self._output = self._drawn(self._outputs)
         prompt = self._next_prompt
         request = self._request(prompt, self._output)
         self._held[request] = self._room.held(prompt, self._output)
         self._came += 1
-        self._next_prompt = self._log_uniform(self._prompts)
+        self._next_prompt = self._drawn(self._prompts)
         return request, prompt
 
-    def _log_uniform(self, bounds: tuple[int, int]) -> int:
-        low, high = bounds
-        return round(low * math.exp(math.log(high / low) * self._rng.random()))
+    def _drawn(self, bounds: tuple[int, int]) -> int:
+        return round(float(log_uniform(*bounds, 1, self._rng)[0]))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from schedsim.experiments.design import Batch, Design, Limits, Stage, Turn
+from schedsim.experiments.design import Batch, Design, Limits, Stage, Turn, log_uniform
 from schedsim.experiments.design_loads import (
     COUNT_EVERY,
     LOADS,
@@ -142,8 +142,9 @@ class _Writer:
 
     def ragged(self) -> list[int]:
         """Context lengths as mixed as those of a trace."""
-        spread = np.log(max(self.longest / CONTEXTS[0], 1.0))
-        drawn = CONTEXTS[0] * np.exp(spread * self.rng.random(self.limits.max_seqs))
+        shortest = CONTEXTS[0]
+        longest = max(self.longest, shortest)
+        drawn = log_uniform(shortest, longest, self.limits.max_seqs, self.rng)
         return [int(length) for length in drawn]
 
     # ---- stages

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from schedsim.experiments.validation.budget import PARTS
+from schedsim.experiments.validation.budget import TOLD
 from schedsim.experiments.validation.cell_validation import CellValidation
 from schedsim.experiments.validation.divergence import Divergence, Shared
 from schedsim.experiments.validation.equivalence import Agreement
@@ -104,7 +104,7 @@ def requests_table(found: CellValidation) -> Table:
 def budget_table(found: CellValidation) -> Table:
     """What of each error comes from where."""
     blocks = found.blocks
-    named = ("error", *PARTS, "mean_step")
+    named = ("error", *TOLD)
     headings = ["error budget", *(name.replace("_", " ") for name in named)]
     rows = []
     for name in BUDGETED:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedsim.experiments.validation.budget import PARTS, largest_cause
+from schedsim.experiments.validation.budget import PARTS, TOLD, largest_cause
 from schedsim.experiments.validation.metrics import JUDGED, METRICS
 from tests.validation import runs
 from tests.validation.runs import small_trace, stored, validated
@@ -148,7 +148,7 @@ def test_a_closed_loop_is_not_divided(tmp_path: Path) -> None:
 
 
 def budget_of(**known: float) -> dict[str, float | None]:
-    budget: dict[str, float | None] = dict.fromkeys(("error", *PARTS, "mean_step"))
+    budget: dict[str, float | None] = dict.fromkeys(("error", *TOLD))
     return budget | known
 
 

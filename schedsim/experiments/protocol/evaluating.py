@@ -9,7 +9,7 @@ from schedsim.errors import ResultError
 from schedsim.experiments.protocol.index import CapacityEntry, CellEntry, load_indices
 from schedsim.experiments.protocol.loads import load_source
 from schedsim.experiments.protocol.plan import PlannedCell, Protocol
-from schedsim.experiments.validation.budget import PARTS, largest_cause
+from schedsim.experiments.validation.budget import TOLD, largest_cause
 from schedsim.experiments.validation.cell_validation import CellValidation
 from schedsim.experiments.validation.cells import make_cells
 from schedsim.experiments.validation.choice import Choice
@@ -224,7 +224,7 @@ def _metric(name: str, found: CellValidation) -> Row:
         "place": agreed.place,
         "verdict": agreed.verdict,
         "amplification": row.amplification,
-        "budget": {part: found.budget[name][part] for part in (*PARTS, "mean_step")},
+        "budget": {part: found.budget[name][part] for part in TOLD},
         "cause": largest_cause(found.budget[name]),
     }
 

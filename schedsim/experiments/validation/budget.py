@@ -32,6 +32,9 @@ from schedsim.results.stored_run import StoredRun, float_column
 
 PARTS = ("decisions", "step_time", "host_time", "feedback")
 
+TOLD = (*PARTS, "mean_step")
+"""What a budget has beside the `error`."""
+
 Summary = dict[str, Any]
 
 
